@@ -1,0 +1,16 @@
+//! Files and numbers of **weightspace**: tensors and state dicts, readers and writers of
+//! checkpoints, the `.wsp` container with its entropy coder, and the decoder that turns a `.wsp`
+//! file back into a state dict.
+//!
+//! This crate holds no training code, no data sets and no networks. Threads (`threads`) and memory
+//! maps (`mmap`) are features, so that the decoder can be built for `wasm32` and phones.
+
+pub mod checkpoint;
+pub mod layout;
+pub mod state_dict;
+pub mod tensor;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use layout::{Layout, LayoutEntry};
+pub use state_dict::StateDict;
+pub use tensor::{DType, Tensor, TensorInfo};

@@ -1,0 +1,5 @@
+//! Networks, data sets and the CPU engine of **weightspace**.
+
+pub mod net;
+
+pub use net::{Net, NetBuilder, NodeId};
