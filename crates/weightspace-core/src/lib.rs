@@ -5,11 +5,13 @@
 //! This crate holds no training code, no data sets and no networks. Threads (`threads`) and memory
 //! maps (`mmap`) are features, so that the decoder can be built for `wasm32` and phones.
 
+pub mod atomic_file;
 pub mod checkpoint;
 pub mod layout;
 pub mod state_dict;
 pub mod tensor;
 
+pub use atomic_file::AtomicFile;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use layout::{Layout, LayoutEntry};
 pub use state_dict::StateDict;

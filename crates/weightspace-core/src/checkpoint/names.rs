@@ -1,0 +1,46 @@
+//! One form for the names of parameters, whatever wrapper the model was saved in.
+
+use crate::tensor::TensorInfo;
+
+/// What `DataParallel` and `torch.compile` put before every name of the module they wrap.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// Strips the prefixes of wrappers, nested in any order, as long as *all* names carry them, and
+/// returns what was stripped: a network may have one child that is called `module`.
+pub(super) fn strip_wrappers(tensors: &mut [TensorInfo]) -> String {
+    let mut stripped = 0;
+    while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| {
+        !tensors.is_empty() && tensors.iter().all(|t| t.name[stripped..].starts_with(wrapper))
+    }) {
+        stripped += wrapper.len();
+    }
+    let prefix = tensors.first().map_or(String::new(), |t| t.name[..stripped].to_owned());
+    for tensor in tensors {
+        tensor.name.drain(..stripped);
+    }
+    prefix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    fn strip(names: &[&str]) -> (String, Vec<String>) {
+        let info = |n: &&str| TensorInfo { name: n.to_string(), dtype: DType::F32, shape: vec![] };
+        let mut tensors: Vec<_> = names.iter().map(info).collect();
+        let prefix = strip_wrappers(&mut tensors);
+        (prefix, tensors.into_iter().map(|t| t.name).collect())
+    }
+
+    #[test]
+    fn wrappers_go_when_every_name_has_them() {
+        let (prefix, names) = strip(&["module._orig_mod.a.weight", "module._orig_mod.module.b"]);
+        assert_eq!(prefix, "module._orig_mod.");
+        assert_eq!(names, ["a.weight", "module.b"]);
+        let (prefix, names) = strip(&["module.a", "head.a"]);
+        assert_eq!(prefix, "");
+        assert_eq!(names, ["module.a", "head.a"]);
+        assert_eq!(strip(&[]).0, "");
+    }
+}
