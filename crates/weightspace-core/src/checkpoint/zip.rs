@@ -92,6 +92,9 @@ fn member(
         other => return Err(reason!("compression {other} is not supported")),
     };
     let located = archive.get_entry(entry.wayfinder()).map_err(|error| reason!("{error}"))?;
+    if located.local_header().file_path().as_ref() != name.as_bytes() {
+        return Err(reason!("has another name where its data is"));
+    }
     let (start, end) = located.compressed_data_range();
     let data = start as usize..end as usize;
     let size = entry.uncompressed_size_hint();

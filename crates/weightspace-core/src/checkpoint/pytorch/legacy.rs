@@ -34,9 +34,9 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     check_byte_order(&rest.next()?)?;
     let pickle = rest.next()?;
     let keys = rest.next()?;
+    let found = state_dict::find(&pickle)?;
     let storages = locate_storages(&pickle, &keys, &bytes, rest.position)?;
 
-    let found = state_dict::find(&pickle)?;
     let mut listing = Listing::default();
     let mut places = Vec::with_capacity(found.tensors.len());
     for (name, tensor) in found.tensors {
