@@ -103,7 +103,8 @@ fn member(
             Err(reason!("is stored in {} bytes but claims {size}", data.len()))
         }
         Compression::Deflated if size > expanded_limit(archive_size) => {
-            Err(reason!("claims to inflate from {} to {size} bytes", data.len()))
+            let limit = expanded_limit(archive_size);
+            Err(reason!("claims to inflate to {size} bytes, more than the plausible {limit}"))
         }
         _ => Ok(Member {
             name: name.to_owned(),

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use super::pickles::{ROOT, checkpoint};
+use super::pickles::checkpoint;
 use super::{Hostile, all_are_refused, try_to_read};
 
 /// A member as its headers describe it, truly or not.
 #[derive(Clone)]
-pub struct Member {
+struct Member {
     name: Vec<u8>,
     data: Vec<u8>,
     method: u16,
@@ -20,7 +20,7 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn stored(name: &str, data: &[u8]) -> Self {
+    fn stored(name: &str, data: &[u8]) -> Self {
         let mut crc = flate2::Crc::new();
         crc.update(data);
         let size = data.len() as u32;
@@ -52,7 +52,7 @@ impl Member {
 }
 
 /// The archive of these members.
-pub fn zip(members: &[Member]) -> Vec<u8> {
+fn zip(members: &[Member]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut directory = Vec::new();
     for member in members {
@@ -196,7 +196,7 @@ fn torch(pickle: &[u8], more: &[Member]) -> Vec<u8> {
 #[test]
 fn archives_of_pytorch_that_lie() {
     let storage = || Member::stored("x/data/0", &[0; 16]);
-    let pickle = checkpoint(ROOT, "[4]");
+    let pickle = checkpoint();
     let intact = torch(&pickle, &[storage(), Member::stored("x/byteorder", b"little")]);
     assert_eq!(try_to_read("intact", &intact).unwrap().element_count(), 4);
 

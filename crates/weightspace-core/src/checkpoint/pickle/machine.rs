@@ -7,7 +7,7 @@ use crate::checkpoint::error::{Reason, reason};
 /// about 30 per tensor, an Adam checkpoint about 150 per parameter.
 const MAX_STEPS: usize = 1 << 21;
 /// Longer strings are left as bytes; nobody calls a parameter so.
-const MAX_STRING: usize = 1 << 20;
+const MAX_STRING: usize = 1 << 16;
 
 /// Runs the pickle at the start of `bytes` and returns it with its length.
 pub(super) fn run(bytes: &[u8]) -> Result<(Pickle<'_>, usize), Reason> {
@@ -88,7 +88,7 @@ impl<'a> Machine<'a> {
             }
             b'd' => {
                 let values = self.pop_mark()?;
-                self.make(Object::Dict(pairs(&values)?));
+                self.make(Object::Dict(pairs(&values)?.collect()));
             }
             b'a' => {
                 let values = self.pop_many(1)?;
@@ -307,17 +307,20 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn pairs<'a>(values: &[Value<'a>]) -> Result<Vec<(Value<'a>, Value<'a>)>, Reason> {
-    let (pairs, rest) = values.as_chunks::<2>();
-    match rest {
-        [] => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
+/// Keys and values that stand in turn.
+fn pairs<'s, 'a>(
+    values: &'s [Value<'a>],
+) -> Result<impl Iterator<Item = (Value<'a>, Value<'a>)> + 's, Reason> {
+    match values.as_chunks::<2>() {
+        (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value))),
         _ => Err(reason!("a key has no value")),
     }
 }
 
 fn text(bytes: &[u8]) -> Value<'_> {
-    match std::str::from_utf8(&bytes[..bytes.len().min(MAX_STRING)]) {
-        Ok(text) if text.len() == bytes.len() => Value::Str(text),
+    // Long strings are not even looked at, they may be whole files.
+    match (bytes.len() <= MAX_STRING).then(|| std::str::from_utf8(bytes)) {
+        Some(Ok(text)) => Value::Str(text),
         _ => Value::Bytes(bytes),
     }
 }
