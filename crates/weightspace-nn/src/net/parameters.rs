@@ -97,9 +97,10 @@ impl Net {
                     ("num_batches_tracked", vec![], NumBatchesTracked),
                 ],
             ),
-            Op::GroupNorm { channels, .. } => {
-                (1, vec![("weight", vec![channels], NormWeight), ("bias", vec![channels], NormBias)])
-            }
+            Op::GroupNorm { channels, .. } => (
+                1,
+                vec![("weight", vec![channels], NormWeight), ("bias", vec![channels], NormBias)],
+            ),
             _ => (0, Vec::new()),
         };
         let spec = |(suffix, shape, kind): (&str, Vec<usize>, ParameterKind)| ParameterSpec {
