@@ -89,7 +89,7 @@ impl Dataset {
         Ok(Self { name, split: None, shape, pixels, scale, labels, class_names, sha256 })
     }
 
-    /// Sets the pixel value of full intensity, by which preprocessing divides.
+    /// Sets the pixel value of full intensity, a positive number, by which preprocessing divides.
     pub fn with_scale(self, scale: f32) -> Self {
         Self { scale, ..self }
     }
@@ -214,10 +214,10 @@ impl Dataset {
         Ok(())
     }
 
-    /// SHA-256 of the content in lower-case hexadecimal, for records of what a run has seen. It does
-    /// not depend on file formats and names: it covers number of images, channels, height, width,
-    /// classes (each as little-endian u64), the scale (f32), labels (u16) and pixels (u8 or f32), all
-    /// little-endian. Computed at the first call.
+    /// SHA-256 of the content in lower-case hexadecimal, for records of what a run has seen. It
+    /// does not depend on file formats and names: it covers number of images, channels, height,
+    /// width, classes (each as little-endian u64), the scale (f32), labels (u16) and pixels (u8 or
+    /// f32), all little-endian. Computed at the first call.
     pub fn sha256(&self) -> &str {
         self.sha256.get_or_init(|| {
             let mut hasher = Sha256::new();

@@ -1,8 +1,7 @@
 //! The handwritten digits that are part of the program, so that everything can be tried without a
 //! download. `digits/NOTICE` states their source and licence.
 //!
-//! The 1,797 digits keep their published order, in which each writer's digits follow each other. The
-//! last 360 are the test split: mostly hands that the training split has not seen, and 33 to 37
+//! The 1,797 digits keep their published order; the last 360 are the test split, with 33 to 37
 //! images of every class.
 
 use super::class_names::DIGITS as CLASS_NAMES;

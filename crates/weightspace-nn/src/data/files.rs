@@ -15,8 +15,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens a file, inflating it if it begins as gzip does (whatever its name: browsers inflate some
-    /// downloads without renaming them).
+    /// Opens a file, inflating it if it begins as gzip does (whatever its name: browsers inflate
+    /// some downloads without renaming them).
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io(path))?;
         let mut reader = BufReader::with_capacity(1 << 16, file);

@@ -19,8 +19,8 @@ use super::{DataError, Dataset, DatasetInfo, Origin, Pixels, Split};
 const LARGEST_SIDE: u32 = 2048;
 /// Memory that the decoder of one image may use.
 const DECODER_BYTES: u64 = 64 << 20;
-/// Pixels that a data set may have.
-const LARGEST_SET: usize = 8 << 30;
+/// Bytes of pixels that a data set may have.
+const LARGEST_SET: u64 = 8 << 30;
 /// Decoded pixels that may wait to be appended to the data set.
 const BATCH_BYTES: usize = 32 << 20;
 
@@ -161,7 +161,7 @@ fn common_shape(folder: &Path, files: &[ImageFile]) -> Result<[usize; 3], DataEr
     }
     let [width, height] = size.unwrap_or_default();
     let shape = [if is_grey { 1 } else { 3 }, height as usize, width as usize];
-    let bytes = shape.iter().try_fold(files.len(), |total, &n| total.checked_mul(n));
+    let bytes = shape.iter().try_fold(files.len() as u64, |total, &n| total.checked_mul(n as u64));
     match bytes {
         Some(1..=LARGEST_SET) => Ok(shape),
         _ => Err(DataError::malformed(

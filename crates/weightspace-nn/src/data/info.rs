@@ -20,7 +20,8 @@ pub struct DatasetInfo {
     /// Published numbers of training and test images, an upper bound when reading; zero if the
     /// files decide.
     pub images: [usize; 2],
-    /// Preprocessing that suits a network trained from scratch, as [`super::Preprocessing`] parses it.
+    /// Preprocessing that suits a network trained from scratch, as [`super::Preprocessing`] parses
+    /// it.
     pub preprocessing: &'static str,
     /// Folders of the data directory in which the files may lie; the first is the one to recommend.
     pub folders: &'static [&'static str],
@@ -49,6 +50,13 @@ pub enum Origin {
     /// Separate files to put into the data set's folder.
     Files {
         /// Page that offers them.
+        url: &'static str,
+    },
+    /// Separate files to make from what is published and put into the data set's folder.
+    Converted {
+        /// What the files must hold.
+        format: &'static str,
+        /// Page that offers the published form.
         url: &'static str,
     },
 }
@@ -104,6 +112,10 @@ impl Request<'_> {
             Origin::Archive { name, url } => format!("unpack {name} ({url}) into {directory}"),
             Origin::Files { url } => {
                 format!("put {file} ({url}) into {directory}/{}", self.info.folders[0])
+            }
+            Origin::Converted { format, url } => {
+                let folder = self.info.folders[0];
+                format!("put {file} ({format}, made from {url}) into {directory}/{folder}")
             }
         }
     }

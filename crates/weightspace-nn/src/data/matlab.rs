@@ -1,6 +1,6 @@
-//! Byte matrices of MATLAB 5 files: a header of 128 bytes, then elements with a tag (type and number
-//! of bytes); a matrix is an element that holds flags, dimensions, name and data as elements, and
-//! may be deflated as a whole.
+//! Byte matrices of MATLAB 5 files: a header of 128 bytes, then elements with a tag (type and
+//! number of bytes); a matrix is an element that holds flags, dimensions, name and data as
+//! elements, and may be deflated as a whole.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -49,13 +49,18 @@ impl Matrix {
                 break;
             }
             let (size, matrix) = open_element(path, position)?;
+            let end = position + TAG + u64::from(size);
+            if end > length {
+                let problem = format!("ends after {length} of at least {end} bytes");
+                return Err(DataError::malformed(path, problem));
+            }
             if let Some(mut source) = matrix {
                 let (found, dimensions) = read_description(&mut source)?;
                 if found == name.as_bytes() {
                     return Ok(Self { dimensions, source });
                 }
             }
-            position += TAG + u64::from(size);
+            position = end;
         }
         Err(DataError::malformed(path, format!("holds no matrix {name}")))
     }
@@ -75,7 +80,10 @@ impl Matrix {
         if let Some(bytes) = small {
             return Ok(bytes[..size as usize].to_vec());
         }
-        self.source.bytes(size as usize, "matrix")
+        let bytes = self.source.bytes(size as usize, "matrix")?;
+        self.source.bytes((size.next_multiple_of(8) - size) as usize, "padding")?;
+        self.source.finish()?;
+        Ok(bytes)
     }
 }
 

@@ -93,8 +93,8 @@ impl Preprocessing {
     /// Normalisation with one mean and one standard deviation per channel, or one for all channels.
     ///
     /// # Errors
-    /// If there are none or not as many of both, or if a value is not finite or a standard deviation
-    /// not positive.
+    /// If there are none or not as many of both, or if a value is not finite or a standard
+    /// deviation not positive.
     pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self, PreprocessingError> {
         let preprocessing = Self { mean, std, pad: None };
         match preprocessing.problem() {

@@ -4,14 +4,15 @@
 /// result; every index is in exactly one of the two.
 ///
 /// The split depends on the arguments alone, on every machine and in every version. The indices are
-/// shuffled once, and the last `validation` of them are held out: for one seed, a smaller validation
-/// set is contained in a larger one, and every prefix of the training indices is a random sample.
+/// shuffled once, and the last `validation` of them are held out: for one seed, a smaller
+/// validation set is contained in a larger one, and every prefix of the training indices is a
+/// random sample.
 ///
-/// The shuffle is that of Fisher and Yates: for `i` from `n - 1` down to 1, elements `i` and `j` are
-/// exchanged, `j` uniform in `0..=i`. Hence the held-out elements are fixed first. Uniform numbers
-/// are the upper 64 bits of (i + 1) x, x the next number of SplitMix64 started with the seed; an x
-/// whose product has its lower 64 bits below 2^64 mod (i + 1) is skipped, which makes all `j` equally
-/// likely.
+/// The shuffle is that of Fisher and Yates: for `i` from `n - 1` down to 1, elements `i` and `j`
+/// are exchanged, `j` uniform in `0..=i`. Hence the held-out elements are fixed first. Uniform
+/// numbers are the upper 64 bits of (i + 1) x, x the next number of SplitMix64 started with the
+/// seed; an x whose product has its lower 64 bits below 2^64 mod (i + 1) is skipped, which makes
+/// all `j` equally likely.
 ///
 /// # Panics
 /// If `validation` is greater than `n`.

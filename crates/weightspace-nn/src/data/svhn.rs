@@ -1,6 +1,6 @@
 //! SVHN, cropped digits: a MATLAB file with `X` (32 x 32 x 3 x images, bytes) and `y` (labels 1 to
-//! 10, where 10 is the digit 0). MATLAB stores the first index fastest, so every image is contiguous,
-//! plane by plane, each plane column by column.
+//! 10, where 10 is the digit 0). MATLAB stores the first index fastest, so every image is
+//! contiguous, plane by plane, each plane column by column.
 
 use std::path::Path;
 

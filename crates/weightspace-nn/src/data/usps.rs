@@ -20,8 +20,9 @@ pub(super) const USPS: DatasetInfo = DatasetInfo {
     folders: &["usps"],
     train_files: &["usps-train-images-idx3-float.gz", "usps-train-labels-idx1-ubyte.gz"],
     test_files: &["usps-test-images-idx3-float.gz", "usps-test-labels-idx1-ubyte.gz"],
-    origin: Origin::Files {
-        url: "pixels as idx of big-endian f32 in [0, 1]; e.g. from zip.train.gz and zip.test.gz of https://hastie.su.domains/ElemStatLearn/data.html with (pixel + 1) / 2",
+    origin: Origin::Converted {
+        format: "idx, with images as big-endian f32 in [0, 1]",
+        url: "https://hastie.su.domains/ElemStatLearn/data.html",
     },
     load,
 };
