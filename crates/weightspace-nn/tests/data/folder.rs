@@ -1,0 +1,160 @@
+//! Folders of images.
+
+use std::fs;
+use std::path::Path;
+
+use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, RgbaImage};
+use weightspace_nn::data::{self, Dataset, Image, Split};
+
+use crate::readers::check_pixels;
+use crate::tiny::pixel;
+
+fn open(root: &Path, split: Split) -> Result<Dataset, String> {
+    let result = data::open(&format!("folder:{}", root.display()), None, split);
+    result.map_err(|error| error.to_string())
+}
+
+fn save(path: &Path, image: impl Into<DynamicImage>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image.into().save(path).unwrap();
+}
+
+fn colour(n: usize, width: u32, height: u32) -> RgbImage {
+    let value = |c, x: u32, y: u32| pixel(n, c, y as usize, x as usize);
+    RgbImage::from_fn(width, height, |x, y| Rgb([0, 1, 2].map(|c| value(c, x, y))))
+}
+
+fn grey(n: usize, width: u32, height: u32) -> GrayImage {
+    GrayImage::from_fn(width, height, |x, y| Luma([pixel(n, 0, y as usize, x as usize)]))
+}
+
+#[test]
+fn classes_and_images_are_in_order_of_their_names() {
+    let root = tempfile::tempdir().unwrap();
+    save(&root.path().join("cat/b.PNG"), colour(1, 5, 3));
+    save(&root.path().join("cat/a.png"), colour(0, 5, 3));
+    save(&root.path().join("dog/0.png"), colour(2, 5, 3));
+    fs::create_dir(root.path().join("bird")).unwrap();
+    fs::write(root.path().join("cat/notes.txt"), "no image").unwrap();
+    fs::write(root.path().join("cat/.hidden.png"), "no image").unwrap();
+    fs::create_dir(root.path().join(".git")).unwrap();
+    let dataset = open(root.path(), Split::Train).unwrap();
+    assert_eq!(dataset.shape(), [3, 3, 5]);
+    assert_eq!(dataset.class_names(), ["bird", "cat", "dog"]);
+    assert_eq!(dataset.labels(), [1, 1, 2]);
+    assert_eq!(dataset.split(), None);
+    check_pixels(&dataset);
+    assert_eq!(open(root.path(), Split::Test).unwrap().sha256(), dataset.sha256());
+}
+
+#[test]
+fn a_folder_is_grey_only_if_all_images_are() {
+    let root = tempfile::tempdir().unwrap();
+    save(&root.path().join("a/0.png"), grey(0, 4, 6));
+    let deep = ImageBuffer::<Luma<u16>, _>::from_fn(4, 6, |x, y| {
+        Luma([u16::from(pixel(1, 0, y as usize, x as usize)) * 257])
+    });
+    save(&root.path().join("a/1.png"), deep);
+    let dataset = open(root.path(), Split::Test).unwrap();
+    assert_eq!(dataset.shape(), [1, 6, 4]);
+    check_pixels(&dataset);
+
+    save(&root.path().join("a/2.png"), colour(2, 4, 6));
+    let dataset = open(root.path(), Split::Test).unwrap();
+    assert_eq!(dataset.shape(), [3, 6, 4]);
+    let Image::U8(first) = dataset.image(0) else { panic!("folders are bytes") };
+    assert_eq!(first[..24], first[24..48]);
+    assert_eq!(first[23], pixel(0, 0, 5, 3));
+}
+
+#[test]
+fn transparency_is_ignored_and_jpeg_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let transparent = RgbaImage::from_pixel(8, 8, image::Rgba([10, 200, 30, 0]));
+    save(&root.path().join("a/0.png"), transparent);
+    save(&root.path().join("a/1.jpeg"), RgbImage::from_pixel(8, 8, Rgb([120, 120, 120])));
+    let dataset = open(root.path(), Split::Test).unwrap();
+    let Image::U8(first) = dataset.image(0) else { panic!("folders are bytes") };
+    assert_eq!([first[0], first[64], first[128]], [10, 200, 30]);
+    let Image::U8(second) = dataset.image(1) else { panic!("folders are bytes") };
+    assert!(second.iter().all(|value| value.abs_diff(120) <= 1));
+}
+
+#[test]
+fn splits_have_folders_and_share_classes() {
+    let root = tempfile::tempdir().unwrap();
+    for (n, name) in ["train/a/0.png", "train/b/0.png", "train/c/0.png"].into_iter().enumerate() {
+        save(&root.path().join(name), colour(n, 2, 2));
+    }
+    save(&root.path().join("val/c/0.png"), colour(0, 2, 2));
+    let train = open(root.path(), Split::Train).unwrap();
+    assert_eq!((train.labels(), train.split()), (&[0, 1, 2][..], Some(Split::Train)));
+    let validation = open(root.path(), Split::Test).unwrap();
+    assert_eq!((validation.labels(), validation.class_count()), (&[2][..], 3));
+    save(&root.path().join("test/b/0.png"), colour(0, 2, 2));
+    assert_eq!(open(root.path(), Split::Test).unwrap().labels(), [1]);
+    save(&root.path().join("test/unknown/0.png"), colour(0, 2, 2));
+    let message = open(root.path(), Split::Test).unwrap_err();
+    let root = root.path().display();
+    assert_eq!(message, format!("{root}/test/unknown: is no class of {root}/train"));
+}
+
+#[test]
+fn a_class_may_be_called_train() {
+    let root = tempfile::tempdir().unwrap();
+    save(&root.path().join("train/0.png"), colour(0, 2, 2));
+    save(&root.path().join("tram/0.png"), colour(1, 2, 2));
+    assert_eq!(open(root.path(), Split::Train).unwrap().class_names(), ["train", "tram"]);
+}
+
+#[test]
+fn broken_folders_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let shown = root.display();
+    assert!(
+        open(&root.join("none"), Split::Test).unwrap_err().starts_with(&format!("{shown}/none: "))
+    );
+    let message = open(root, Split::Test).unwrap_err();
+    assert_eq!(message, format!("{shown}: has no sub-folders, expected one for each class"));
+    fs::create_dir(root.join("train")).unwrap();
+    let message = open(root, Split::Test).unwrap_err();
+    assert_eq!(message, format!("{shown}: has no sub-folder test or val"));
+    fs::create_dir(root.join("a")).unwrap();
+    let message = open(root, Split::Test).unwrap_err();
+    assert_eq!(message, format!("{shown}: has no png, jpg or jpeg files in its sub-folders"));
+    save(&root.join("a/0.png"), colour(0, 3, 4));
+    save(&root.join("a/1.png"), colour(0, 4, 3));
+    assert_eq!(
+        open(root, Split::Test).unwrap_err(),
+        format!("{shown}/a/1.png: 4 x 3 pixels, expected 3 x 4 as in {shown}/a/0.png")
+    );
+}
+
+#[test]
+fn broken_images_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a/1.png");
+    save(&file.with_file_name("0.png"), colour(0, 16, 16));
+    save(&file, colour(1, 16, 16));
+    let intact = fs::read(&file).unwrap();
+    let check = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let message = open(directory.path(), Split::Test).unwrap_err();
+        assert!(message.starts_with(file.to_str().unwrap()), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+        message
+    };
+    for cut in [0, 4, 8, 20, 33, 50, intact.len() / 2] {
+        check(&intact[..cut]);
+    }
+    check(b"plain text");
+    // A header of 2^31 - 1 x 2^31 - 1 pixels, with its checksum.
+    let mut huge = intact.clone();
+    huge[16..24].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&huge[12..29]);
+    huge[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let message = check(&huge);
+    assert!(message.contains("images of up to 2048 x 2048 are read"), "{message}");
+}

@@ -1,0 +1,10 @@
+//! Data sets: tiny files in every published format, hostile ones, folders of images, preprocessing,
+//! and, where `WEIGHTSPACE_DATA` names them, the real ones.
+
+mod built_in;
+mod folder;
+mod hostile;
+mod preprocessing;
+mod readers;
+mod real;
+mod tiny;
