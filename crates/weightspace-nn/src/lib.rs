@@ -1,5 +1,6 @@
 //! Networks, data sets and the CPU engine of **weightspace**.
 
+pub mod arch;
 pub mod net;
 
 pub use net::{Net, NetBuilder, NodeId};

@@ -65,7 +65,12 @@ impl NetBuilder {
     }
 
     /// Linear layer with bias; a conv before it must have been flattened.
-    pub fn linear(&mut self, name: impl Into<String>, input: NodeId, out_features: usize) -> NodeId {
+    pub fn linear(
+        &mut self,
+        name: impl Into<String>,
+        input: NodeId,
+        out_features: usize,
+    ) -> NodeId {
         let Shape::Vector(in_features) = self.shape(input) else {
             panic!("linear layer on feature maps: flatten them first")
         };
