@@ -3,10 +3,11 @@
 //! Everything else about a network is derived from this graph: names and shapes of the state dict
 //! ([`Net::parameters`]), the flat [`Layout`](weightspace_core::Layout) of trainable weights
 //! ([`Net::layout`]), the cost ([`Net::flops`]) and the units that may be permuted without changing
-//! the function (`permutation`).
+//! the function ([`permutation`]).
 
 mod builder;
 mod parameters;
+pub mod permutation;
 
 pub use builder::NetBuilder;
 pub use parameters::{ParameterKind, ParameterSpec};
