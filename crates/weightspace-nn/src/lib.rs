@@ -1,5 +1,6 @@
 //! Networks, data sets and the CPU engine of **weightspace**.
 
+pub mod arch;
 pub mod data;
 pub mod net;
 

@@ -1,12 +1,13 @@
 //! `Net`: a network as a graph of standard layers with named parameters.
 //!
 //! Everything else about a network is derived from this graph: names and shapes of the state dict
-//! ([`Net::parameters`]), the flat [`Layout`] of trainable weights ([`Net::layout`]), the cost
-//! ([`Net::flops`]) and the units that may be permuted without changing the function
-//! (`permutation`).
+//! ([`Net::parameters`]), the flat [`Layout`](weightspace_core::Layout) of trainable weights
+//! ([`Net::layout`]), the cost ([`Net::flops`]) and the units that may be permuted without changing
+//! the function ([`permutation`]).
 
 mod builder;
 mod parameters;
+pub mod permutation;
 
 pub use builder::NetBuilder;
 pub use parameters::{ParameterKind, ParameterSpec};
@@ -69,6 +70,22 @@ pub enum Activation {
     Sigmoid,
 }
 
+impl Activation {
+    /// Every activation.
+    pub const ALL: [Activation; 4] =
+        [Activation::Relu, Activation::Gelu, Activation::Tanh, Activation::Sigmoid];
+
+    /// The name in specifications and listings, for instance `relu`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activation::Relu => "relu",
+            Activation::Gelu => "gelu",
+            Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+        }
+    }
+}
+
 /// Kernel, stride and zero padding of a window that slides over feature maps, equal in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -81,6 +98,16 @@ pub struct Window {
 }
 
 impl Window {
+    /// An odd window that keeps the number of rows and columns.
+    pub const fn same(size: usize) -> Self {
+        Window::strided(size, 1)
+    }
+
+    /// An odd window around every `stride`-th row and column.
+    pub const fn strided(size: usize, stride: usize) -> Self {
+        Window { size, stride, padding: size / 2 }
+    }
+
     /// Output rows (columns) for an input of `n` rows (columns), rounded down as PyTorch does.
     pub fn output_size(self, n: usize) -> usize {
         (n + 2 * self.padding - self.size) / self.stride + 1
@@ -200,6 +227,11 @@ impl Net {
     /// The nodes in topological order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The ids of the nodes in topological order.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
     }
 
     /// The node of that id.

@@ -70,8 +70,9 @@ impl Net {
     /// The tensors of one node, in PyTorch's order; none for operations without parameters.
     pub fn parameters_of(&self, node: NodeId) -> Vec<ParameterSpec> {
         use ParameterKind::*;
+        type Tensors = Vec<(&'static str, Vec<usize>, ParameterKind)>;
         let n = self.node(node);
-        let (fan_in, list): (usize, Vec<(&str, Vec<usize>, ParameterKind)>) = match n.op {
+        let (fan_in, list): (usize, Tensors) = match n.op {
             Op::Conv2d { out_channels, in_channels, window, bias } => {
                 let shape = vec![out_channels, in_channels, window.size, window.size];
                 let mut list = vec![("weight", shape, Weight)];
