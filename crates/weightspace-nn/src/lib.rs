@@ -2,6 +2,10 @@
 
 pub mod arch;
 pub mod data;
+pub mod engine;
+pub mod evaluate;
+pub mod kernels;
 pub mod net;
 
+pub use engine::Engine;
 pub use net::{Net, NetBuilder, NodeId};

@@ -1,0 +1,168 @@
+//! The engine: a network planned once, then run batch after batch without allocating.
+//!
+//! Images go through the network in small chunks, one chunk per thread at a time. Every image's
+//! result is independent of the chunk it is in and of the number of threads.
+
+mod plan;
+mod run;
+mod weights;
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+use weightspace_core::StateDict;
+
+pub use plan::{Plan, Step, StepKind};
+pub use run::Activations;
+pub use weights::{StepWeights, batch_norm_affine};
+
+use crate::kernels::simd::InstructionSet;
+use crate::net::Net;
+
+/// Why a network cannot run with the weights it is given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A tensor of the network is not in the state dict.
+    #[error("tensor {name} is missing")]
+    MissingTensor {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A tensor has another number of elements than the network says.
+    #[error("tensor {name} has {found} elements, expected {expected}")]
+    WrongSize {
+        /// Name of the tensor.
+        name: String,
+        /// Elements in the state dict.
+        found: usize,
+        /// Elements of the network.
+        expected: usize,
+    },
+    /// The layer cannot be used in this way.
+    #[error("layer {layer} is not a batch normalisation")]
+    Unsupported {
+        /// Name of the layer.
+        layer: String,
+    },
+    /// Images of the wrong size.
+    #[error("the images have {found} values each, the network reads {expected}")]
+    WrongInput {
+        /// Values of one image.
+        found: usize,
+        /// Values that the network reads.
+        expected: usize,
+    },
+}
+
+/// A network ready to run.
+pub struct Engine {
+    net: Net,
+    plan: Plan,
+    weights: Vec<StepWeights>,
+    set: InstructionSet,
+    /// Buffers of earlier calls, so that memory is touched for the first time only once.
+    pool: Mutex<Vec<Activations>>,
+}
+
+impl Engine {
+    /// Plans the network and packs its weights for the best instruction set of the machine.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another number of elements than the network says.
+    pub fn new(net: &Net, weights: &StateDict) -> Result<Self, EngineError> {
+        Engine::with_instruction_set(net, weights, InstructionSet::best())
+    }
+
+    /// As [`new`](Self::new), for a given instruction set.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    /// On the first run, if this machine does not have the instruction set.
+    pub fn with_instruction_set(
+        net: &Net,
+        weights: &StateDict,
+        set: InstructionSet,
+    ) -> Result<Self, EngineError> {
+        let plan = Plan::new(net);
+        let weights = StepWeights::all(net, &plan, weights)?;
+        Ok(Engine { net: net.clone(), plan, weights, set, pool: Mutex::default() })
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Number of logits of one image.
+    pub fn class_count(&self) -> usize {
+        self.net.class_count()
+    }
+
+    /// Values of one image.
+    pub fn input_len(&self) -> usize {
+        self.net.input_shape().element_count()
+    }
+
+    /// Replaces the weights of one step by those of another state dict: layerwise methods change
+    /// one layer at a time.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn reload_step(&mut self, step: usize, weights: &StateDict) -> Result<(), EngineError> {
+        self.weights[step] = StepWeights::new(&self.net, &self.plan.steps[step], weights)?;
+        Ok(())
+    }
+
+    /// Computes the logits `[n, classes]` of `n` images (channel-major, one after the other).
+    ///
+    /// # Errors
+    /// If the images have another size than the network reads.
+    ///
+    /// # Panics
+    /// If `logits` does not hold exactly `n * classes` values.
+    pub fn forward(&self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError> {
+        let (len, classes) = (self.input_len(), self.class_count());
+        if !images.len().is_multiple_of(len) {
+            let found = images.len() * classes / logits.len().max(1);
+            return Err(EngineError::WrongInput { found, expected: len });
+        }
+        assert_eq!(logits.len(), images.len() / len * classes, "logits of every image");
+        let chunk = self.plan.chunk();
+        let chunks = images.par_chunks(chunk * len).zip(logits.par_chunks_mut(chunk * classes));
+        chunks.for_each(|(images, logits)| {
+            let mut activations = self.take_activations();
+            activations.load(&self.net, &self.plan, images);
+            for step in 0..self.plan.steps.len() {
+                self.run_step(step, &mut activations);
+            }
+            activations.read_output(&self.net, &self.plan, logits);
+            self.give_activations(activations);
+        });
+        Ok(())
+    }
+
+    /// Buffers for one chunk of images, from the pool.
+    pub fn take_activations(&self) -> Activations {
+        let pooled = self.pool.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        pooled.unwrap_or_else(|| Activations::new(&self.plan, self.plan.chunk()))
+    }
+
+    /// Gives buffers back to the pool.
+    pub fn give_activations(&self, activations: Activations) {
+        self.pool.lock().unwrap_or_else(|e| e.into_inner()).push(activations);
+    }
+
+    /// Runs one step for the images that `activations` holds.
+    pub fn run_step(&self, step: usize, activations: &mut Activations) {
+        let (step, weights) = (&self.plan.steps[step], &self.weights[step]);
+        run::run_step(&self.net, &self.plan, step, weights, self.set, activations);
+    }
+}

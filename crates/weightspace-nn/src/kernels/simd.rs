@@ -1,0 +1,294 @@
+//! Sixteen `f32` lanes on every instruction set: the width of a channel block.
+//!
+//! Kernels are generic over [`Lanes`] and marked `#[inline(always)]`; [`dispatch`] calls them inside
+//! a function compiled for the best instruction set of the machine, so one source serves all.
+
+/// Sixteen `f32` values in registers.
+///
+/// # Safety
+/// The methods of an implementation may only run on a processor that has its instruction set.
+pub trait Lanes: Copy {
+    /// Registers are 512 bits wide and there are 32 of them: kernels may use larger tiles.
+    const WIDE: bool;
+
+    /// All lanes equal.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn splat(value: f32) -> Self;
+
+    /// Reads 16 consecutive values.
+    ///
+    /// # Safety
+    /// `source` is readable for 16 values; the processor has the instruction set.
+    unsafe fn load(source: *const f32) -> Self;
+
+    /// Writes 16 consecutive values.
+    ///
+    /// # Safety
+    /// `target` is writable for 16 values; the processor has the instruction set.
+    unsafe fn store(self, target: *mut f32);
+
+    /// a * b + self (one rounding where the processor has fused multiply-add).
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+
+    /// self + other.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn add(self, other: Self) -> Self;
+
+    /// self * other.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn mul(self, other: Self) -> Self;
+
+    /// The larger of each pair of lanes.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn max(self, other: Self) -> Self;
+}
+
+/// Plain arrays: whatever the compiler makes of them.
+#[derive(Clone, Copy)]
+pub struct Portable([f32; 16]);
+
+impl Lanes for Portable {
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Portable([value; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        // SAFETY: readable for 16 values by the contract; an array of f32 needs no more alignment.
+        Portable(unsafe { *source.cast::<[f32; 16]>() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32) {
+        // SAFETY: writable for 16 values by the contract.
+        unsafe { *target.cast::<[f32; 16]>() = self.0 }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i].max(other.0[i])))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    /// Two 256-bit registers.
+    #[derive(Clone, Copy)]
+    pub struct Avx2(__m256, __m256);
+
+    // SAFETY (every block below): the processor has AVX2 and FMA by the contract of `Lanes`, and
+    // pointers are valid for 16 values by the contract of the method.
+    impl Lanes for Avx2 {
+        const WIDE: bool = false;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(source: *const f32) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_loadu_ps(source), _mm256_loadu_ps(source.add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut f32) {
+            // SAFETY: see above the impl.
+            unsafe {
+                _mm256_storeu_ps(target, self.0);
+                _mm256_storeu_ps(target.add(8), self.1);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+        }
+    }
+
+    /// One 512-bit register.
+    #[derive(Clone, Copy)]
+    pub struct Avx512(__m512);
+
+    // SAFETY (every block below): the processor has AVX-512F by the contract of `Lanes`, and
+    // pointers are valid for 16 values by the contract of the method.
+    impl Lanes for Avx512 {
+        const WIDE: bool = true;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_set1_ps(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(source: *const f32) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_loadu_ps(source)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut f32) {
+            // SAFETY: see above the impl.
+            unsafe { _mm512_storeu_ps(target, self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_fmadd_ps(a.0, b.0, self.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_add_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_mul_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
+        }
+    }
+}
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstructionSet {
+    /// Whatever the target has by default (on ARM: NEON).
+    Portable,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+impl InstructionSet {
+    /// The best one of this machine.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return InstructionSet::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return InstructionSet::Avx2;
+            }
+        }
+        InstructionSet::Portable
+    }
+
+    /// All that this machine can run, worst first.
+    pub fn available() -> Vec<Self> {
+        [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
+            .into_iter()
+            .filter(|&set| set <= InstructionSet::best())
+            .collect()
+    }
+}
+
+/// A kernel: code that is generic over the lanes.
+pub trait Kernel {
+    /// Runs with one implementation of the lanes.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `L`.
+    unsafe fn run<L: Lanes>(self);
+}
+
+/// Runs a kernel, compiled for the given instruction set.
+///
+/// # Panics
+/// If this machine does not have it.
+#[inline]
+pub fn dispatch<K: Kernel>(set: InstructionSet, kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512<K: Kernel>(kernel: K) {
+            // SAFETY: this function only runs where AVX-512F is there.
+            unsafe { kernel.run::<x86::Avx512>() }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<K: Kernel>(kernel: K) {
+            // SAFETY: this function only runs where AVX2 and FMA are there.
+            unsafe { kernel.run::<x86::Avx2>() }
+        }
+        match set {
+            InstructionSet::Avx512 if is_x86_feature_detected!("avx512f") => {
+                // SAFETY: just detected.
+                return unsafe { avx512(kernel) };
+            }
+            InstructionSet::Avx2
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") =>
+            {
+                // SAFETY: just detected.
+                return unsafe { avx2(kernel) };
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(set, InstructionSet::Portable, "instruction set not available on this machine");
+    // SAFETY: portable code needs no instruction set.
+    unsafe { kernel.run::<Portable>() }
+}
