@@ -1,1 +1,3 @@
-//! Methods.
+//! Methods that represent the weights of neural networks, on files that decode everywhere.
+
+pub mod quantize;
