@@ -263,7 +263,7 @@ mod tests {
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (3 4)}", "without ')'"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "size"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", "16 bytes"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", "after its 8"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", "expected 8"),
             ("{'descr': '<f4', 'extra': 1}", "\"extra\""),
             ("{'descr", "string"),
         ] {
