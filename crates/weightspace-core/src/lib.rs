@@ -7,12 +7,17 @@
 
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod container;
+mod decode;
+mod entropy;
 pub mod layout;
+mod parallel;
 pub mod state_dict;
 pub mod tensor;
 
 pub use atomic_file::AtomicFile;
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use container::{WspError, WspFile};
 pub use layout::{Layout, LayoutEntry};
 pub use state_dict::StateDict;
 pub use tensor::{DType, Tensor, TensorInfo};

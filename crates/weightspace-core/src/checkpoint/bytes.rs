@@ -1,4 +1,4 @@
-//! The bytes of a checkpoint file, mapped or in memory.
+//! The bytes of a file of weights, mapped or in memory.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use super::CheckpointError;
 
 /// The bytes of one file. With the feature `mmap` a file is mapped, so that only the pages of the
 /// tensors that are read are ever loaded.
-pub(super) enum Bytes {
+pub(crate) enum Bytes {
     #[cfg(feature = "mmap")]
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
@@ -17,7 +17,7 @@ pub(super) enum Bytes {
 
 impl Bytes {
     /// Opens a regular file: reading a pipe or a device could block or never end.
-    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let at = |source| CheckpointError::io(path, source);
         if !fs::metadata(path).map_err(at)?.is_file() {
             return Err(at(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));

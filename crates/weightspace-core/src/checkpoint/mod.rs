@@ -5,7 +5,7 @@
 //! hostile files: nothing is executed, no length in a file is believed before it is checked, and
 //! what opening costs is bounded.
 
-mod bytes;
+pub(crate) mod bytes;
 mod contents;
 mod error;
 mod hugging_face;

@@ -1,0 +1,35 @@
+//! The normative limits of a `.wsp` file: what bounds the work and memory that any file can ask
+//! for by its length.
+
+/// Symbols that each SYMBOLS section but the last covers.
+pub(crate) const SECTION_SYMBOLS: usize = 1 << 20;
+/// Bytes that each RAW section but the last covers.
+pub(crate) const SECTION_RAW_BYTES: usize = 1 << 22;
+/// Tensors of a file.
+pub(crate) const TENSORS: usize = 1 << 17;
+/// Dimensions of a tensor.
+pub(crate) const RANK: usize = 8;
+/// Elements of a tensor, and each of its dimensions.
+pub(crate) const ELEMENTS: u64 = 1 << 40;
+/// Bytes of the inflated table.
+pub(crate) const TABLE_BYTES: usize = 1 << 24;
+/// Bytes of one tensor's name.
+pub(crate) const NAME_BYTES: usize = 1 << 12;
+/// Bytes of all names together.
+pub(crate) const ALL_NAME_BYTES: usize = 1 << 24;
+/// Bytes of each text of the header.
+pub(crate) const TEXT_BYTES: usize = 1 << 12;
+/// Elements of a constant tensor.
+pub(crate) const CONSTANT_ELEMENTS: usize = 1 << 16;
+/// Elements of all constant tensors together.
+pub(crate) const ALL_CONSTANT_ELEMENTS: usize = 1 << 22;
+
+/// Symbols that a SYMBOLS section of `bytes` bytes may cover.
+pub(crate) fn symbols_of(bytes: usize) -> usize {
+    bytes.saturating_mul(512).saturating_add(1 << 16)
+}
+
+/// Bytes that a deflated RAW section of `bytes` bytes may cover.
+pub(crate) fn inflated_of(bytes: usize) -> usize {
+    bytes.saturating_mul(1032).saturating_add(64)
+}

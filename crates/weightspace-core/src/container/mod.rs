@@ -1,0 +1,168 @@
+//! The `.wsp` file: one compressed network, whatever the method. `docs/format.md` is the
+//! normative description; this module writes and reads what it says.
+//!
+//! [`encode`] and [`write`](fn@write) take named tensors, each with its [`Coding`]; [`WspFile`]
+//! opens a file, lists what it holds and decodes it tensor by tensor.
+
+mod bytes;
+pub(crate) mod error;
+mod file;
+mod framing;
+pub(crate) mod limits;
+pub(crate) mod plan;
+pub(crate) mod quantized;
+pub(crate) mod raw;
+pub(crate) mod table;
+mod write;
+
+pub use error::WspError;
+pub use file::WspFile;
+pub use framing::{Section, SectionKind};
+pub use quantized::{OCTAVE_EIGHTHS, Quantized};
+pub use write::{encode, write};
+
+use crate::tensor::{DType, Tensor};
+
+/// How the tensors of a file were compressed: its sections beside the table follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Method {
+    /// Tensors quantised one by one.
+    Quantize = 0,
+}
+
+impl Method {
+    /// Every method; the position of each is its code in the file.
+    pub const ALL: [Method; 1] = [Method::Quantize];
+
+    /// The name used in listings and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Quantize => "quantize",
+        }
+    }
+}
+
+/// What a file says about the network it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// How the tensors were compressed.
+    pub method: Method,
+    /// Architecture, for instance `resnet20`; empty when unknown.
+    pub arch: String,
+    /// Data set, for instance `cifar10`; empty when unknown.
+    pub data: String,
+    /// Preprocessing of the inputs as text; empty when unknown.
+    pub preprocessing: String,
+    /// First half of [`StateDict::content_hash`](crate::StateDict::content_hash) of the original.
+    pub source_hash: [u8; 16],
+    /// Size of the original file in bytes.
+    pub source_bytes: u64,
+    /// Number of parameters of the original.
+    pub source_parameters: u64,
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Header {
+            method: Method::Quantize,
+            arch: String::new(),
+            data: String::new(),
+            preprocessing: String::new(),
+            source_hash: [0; 16],
+            source_bytes: 0,
+            source_parameters: 0,
+        }
+    }
+}
+
+/// How one tensor is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Coding {
+    /// Bit for bit, any element type; deflated where that is smaller.
+    Raw(Tensor),
+    /// Every element has the same value.
+    Constant {
+        /// Element type.
+        dtype: DType,
+        /// Dimensions, outermost first; at most 2^16 elements.
+        shape: Vec<usize>,
+        /// The value, rounded to the nearest of a floating-point `dtype`.
+        value: Number,
+    },
+    /// Integers times a scale; decodes to `f32`.
+    Quantized(Quantized),
+}
+
+impl Coding {
+    /// Dimensions of the tensor, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Coding::Raw(tensor) => tensor.shape(),
+            Coding::Constant { shape, .. } => shape,
+            Coding::Quantized(quantized) => &quantized.shape,
+        }
+    }
+
+    /// Element type that the tensor decodes to.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Coding::Raw(tensor) => tensor.dtype(),
+            Coding::Constant { dtype, .. } => *dtype,
+            Coding::Quantized(_) => DType::F32,
+        }
+    }
+}
+
+/// The value of a [`Coding::Constant`]: exact for every element type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// A real number, for the floating-point types.
+    Float(f64),
+    /// An integer, for the others (booleans are 0 and 1).
+    Integer(i128),
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        Number::Float(value)
+    }
+}
+
+impl From<i64> for Number {
+    fn from(value: i64) -> Self {
+        Number::Integer(value.into())
+    }
+}
+
+impl Number {
+    /// The little-endian bytes of one element; `None` where `dtype` has no such value.
+    fn to_bytes(self, dtype: DType) -> Option<Vec<u8>> {
+        let bytes = match (self, dtype) {
+            (Number::Float(value), _) if dtype.is_float() => {
+                let element = Tensor::from_bytes(DType::F64, vec![], value.to_le_bytes().into());
+                element.cast_float(dtype).bytes().to_vec()
+            }
+            (Number::Integer(value @ 0..=1), DType::Bool) => vec![value as u8],
+            (Number::Integer(value), DType::U8) => u8::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::I8) => i8::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::U16) => u16::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::I16) => i16::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::U32) => u32::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::I32) => i32::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::U64) => u64::try_from(value).ok()?.to_le_bytes().into(),
+            (Number::Integer(value), DType::I64) => i64::try_from(value).ok()?.to_le_bytes().into(),
+            _ => return None,
+        };
+        Some(bytes)
+    }
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Float(value) => value.fmt(f),
+            Number::Integer(value) => value.fmt(f),
+        }
+    }
+}

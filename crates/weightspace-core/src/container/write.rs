@@ -1,0 +1,151 @@
+//! Encoding of a `.wsp` file.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
+
+use super::error::{Reason, WspError, refuse};
+use super::framing::{self, SectionKind};
+use super::plan::Plan;
+use super::table::{self, Entry, Storage, quoted};
+use super::{Coding, Header, Quantized, limits, raw};
+use crate::atomic_file::AtomicFile;
+use crate::entropy::{self, Alphabet, MAX_BIT_LENGTH};
+use crate::parallel;
+use crate::tensor::TensorInfo;
+
+/// Writes a `.wsp` file, whole or not at all; returns its size in bytes.
+///
+/// # Errors
+/// `Unwritable` as [`encode`], `Io` if the file cannot be written.
+pub fn write(path: &Path, header: &Header, tensors: &[(String, Coding)]) -> Result<u64, WspError> {
+    let bytes = encode(header, tensors)?;
+    let at = |source| WspError::io(path, source);
+    let mut file = AtomicFile::create(path).map_err(at)?;
+    file.write_all(&bytes).map_err(at)?;
+    file.commit().map_err(at)?;
+    Ok(bytes.len() as u64)
+}
+
+/// The bytes of a `.wsp` file: the same whatever the number of threads.
+///
+/// # Errors
+/// `Unwritable` if names are empty or repeated, numbers of elements do not agree with shapes,
+/// a scale is not positive and finite, a quantised magnitude is 2^24 or more, a constant is not
+/// representable, or a limit of docs/format.md is exceeded.
+pub fn encode(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, WspError> {
+    encode_checked(header, tensors).map_err(|Reason(reason)| WspError::Unwritable { reason })
+}
+
+fn encode_checked(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, Reason> {
+    for text in [&header.arch, &header.data, &header.preprocessing] {
+        if text.len() > limits::TEXT_BYTES {
+            return refuse!("a text of {} bytes in the header is too long", text.len());
+        }
+    }
+    let entries = entries(tensors)?;
+    let codings: Vec<&Coding> = tensors.iter().map(|(_, coding)| coding).collect();
+    let mut out = Vec::new();
+    framing::put_header(&mut out, header);
+    framing::put_section(&mut out, SectionKind::Table, &table::encode(&entries));
+    for content in symbol_sections(&entries, &codings) {
+        framing::put_section(&mut out, SectionKind::Symbols, &content);
+    }
+    for content in raw_sections(&codings) {
+        framing::put_section(&mut out, SectionKind::Raw, &content);
+    }
+    let sum = framing::checksum(&out);
+    out.extend_from_slice(&sum);
+    Ok(out)
+}
+
+fn entries(tensors: &[(String, Coding)]) -> Result<Vec<Entry>, Reason> {
+    if tensors.len() > limits::TENSORS {
+        return refuse!("{} tensors, the limit is {}", tensors.len(), limits::TENSORS);
+    }
+    let mut names = HashSet::with_capacity(tensors.len());
+    let mut entries = Vec::with_capacity(tensors.len());
+    for (name, coding) in tensors {
+        if name.is_empty() || name.len() > limits::NAME_BYTES || !names.insert(name) {
+            return refuse!("the name {} is empty, too long or given twice", quoted(name));
+        }
+        entries.push(entry(name, coding)?);
+    }
+    if names.iter().map(|name| name.len()).sum::<usize>() > limits::ALL_NAME_BYTES {
+        return refuse!("the names are too long together");
+    }
+    table::check(&entries)?;
+    Ok(entries)
+}
+
+fn entry(name: &str, coding: &Coding) -> Result<Entry, Reason> {
+    let shape = coding.shape().to_vec();
+    let dtype = coding.dtype();
+    let small = shape.len() <= limits::RANK && shape.iter().all(|&n| n as u64 <= limits::ELEMENTS);
+    let Some(count) = table::element_count(&shape).filter(|_| small) else {
+        return refuse!("{}: the shape {shape:?} is beyond the limits", quoted(name));
+    };
+    let storage = match coding {
+        Coding::Raw(_) => Storage::Raw,
+        Coding::Constant { value, .. } => match value.to_bytes(dtype) {
+            Some(element) => Storage::Constant { element },
+            None => return refuse!("{}: {value} is no value of type {dtype}", quoted(name)),
+        },
+        Coding::Quantized(quantized) => quantized_storage(name, count, quantized)?,
+    };
+    Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage })
+}
+
+fn quantized_storage(name: &str, count: usize, tensor: &Quantized) -> Result<Storage, Reason> {
+    let Quantized { shape, scale, channel_exponents, values } = tensor;
+    if values.len() != count {
+        return refuse!("{}: {} values, its shape has {count}", quoted(name), values.len());
+    }
+    if let Some(exponents) = channel_exponents
+        && shape.first() != Some(&exponents.len())
+    {
+        return refuse!("{}: {} channel exponents for {shape:?}", quoted(name), exponents.len());
+    }
+    if let Some(value) = values.iter().find(|q| q.unsigned_abs() >> MAX_BIT_LENGTH != 0) {
+        return refuse!("{}: the quantised value {value} has 2^24 or more", quoted(name));
+    }
+    let origin = entropy::origin(values);
+    Ok(Storage::Quantized { scale: *scale, origin, exponents: channel_exponents.is_some() })
+}
+
+fn symbol_sections(entries: &[Entry], codings: &[&Coding]) -> Vec<Vec<u8>> {
+    let plan = Plan::new(entries);
+    let sections = usize::try_from(plan.section_count()).expect("the symbols are in memory");
+    parallel::map(sections, |section| {
+        let mut symbols = Vec::with_capacity(plan.covered(section));
+        let mut runs = Vec::new();
+        for (tensor, run) in plan.runs(entries, section) {
+            let Coding::Quantized(tensor) = codings[tensor] else { continue };
+            let range = run.first..run.first + run.count;
+            match (run.alphabet, &tensor.channel_exponents) {
+                (Alphabet::Values { .. }, _) => symbols.extend_from_slice(&tensor.values[range]),
+                (Alphabet::Exponents, Some(exponents)) => {
+                    symbols.extend(exponents[range].iter().map(|&e| i32::from(e)));
+                }
+                (Alphabet::Exponents, None) => continue,
+            }
+            runs.push(run);
+        }
+        let mut content = entropy::encode(&runs, symbols);
+        // Zero bytes behind the end change nothing for the decoder, which supplies them anyway.
+        while limits::symbols_of(content.len()) < plan.covered(section) {
+            content.push(0);
+        }
+        content
+    })
+}
+
+fn raw_sections(codings: &[&Coding]) -> Vec<Vec<u8>> {
+    let raw = codings.iter().filter_map(|coding| match coding {
+        Coding::Raw(tensor) => Some(tensor.bytes()),
+        _ => None,
+    });
+    let bytes = raw.collect::<Vec<_>>().concat();
+    let chunks: Vec<&[u8]> = bytes.chunks(limits::SECTION_RAW_BYTES).collect();
+    parallel::map(chunks.len(), |section| raw::encode(chunks[section]))
+}
