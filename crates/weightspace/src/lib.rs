@@ -1,7 +1,7 @@
-//! **weightspace** treats the weights of neural networks as data: the methods that compress and
-//! represent them. Files are in [`weightspace_core`], networks and data sets in
-//! [`weightspace_nn`]; the program of the same name puts them together.
+//! Methods that represent the weights of neural networks, on files that decode everywhere.
+//!
+//! Files are in [`weightspace_core`], networks and data sets in [`weightspace_nn`]; the program of
+//! the same name puts everything together.
 
-pub mod progress;
-
-pub use progress::Progress;
+pub mod method;
+pub mod quantize;

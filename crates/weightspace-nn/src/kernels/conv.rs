@@ -171,6 +171,7 @@ impl Conv<'_> {
     /// # Safety
     /// As [`rows`](Self::rows); `x + P` is at most the width.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
     unsafe fn tile<L: Lanes, const O: usize, const P: usize>(
         &mut self,
         block: usize,

@@ -17,6 +17,11 @@ pub use parameters::{ParameterKind, ParameterSpec};
 pub struct NodeId(pub(crate) usize);
 
 impl NodeId {
+    /// The node at that position of [`Net::nodes`].
+    pub fn from_index(index: usize) -> Self {
+        NodeId(index)
+    }
+
     /// Position in [`Net::nodes`].
     pub fn index(self) -> usize {
         self.0

@@ -105,11 +105,14 @@ pub fn forward(net: &Net, dict: &StateDict, input: &[f64]) -> Vec<f64> {
                 x.iter().enumerate().map(|(i, &v)| v / scale(i)).collect()
             }
             Op::Activation(Activation::Relu) => x.iter().map(|v| v.max(0.0)).collect(),
+            Op::Activation(Activation::Gelu) => {
+                let phi = |v: f64| 0.5 * (1.0 + libm::erf(v * std::f64::consts::FRAC_1_SQRT_2));
+                x.iter().map(|&v| v * phi(v)).collect()
+            }
             Op::Activation(Activation::Sigmoid) => {
                 x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect()
             }
-            // Any elementwise function does; std has no error function for the exact Gelu.
-            Op::Activation(_) => x.iter().map(|v| v.tanh()).collect(),
+            Op::Activation(Activation::Tanh) => x.iter().map(|v| v.tanh()).collect(),
             Op::MaxPool(window) => pooled(x, shape, node.shape, window, &|values| {
                 values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
             }),
