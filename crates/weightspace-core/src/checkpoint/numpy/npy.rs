@@ -43,11 +43,14 @@ impl Header {
             .ok_or_else(|| reason!("has an npy header that is cut off or not text"))?;
         let (view, big_endian) = Literal { rest: header }.array()?;
         let data = start + length;
+        // An archive may declare a size that its header alone exceeds.
+        let found =
+            size.checked_sub(data as u64).ok_or_else(|| reason!("ends within the npy header"))?;
         let dense = View::dense(view.dtype, view.shape.clone(), false)?;
-        dense.check(size.saturating_sub(data as u64))?;
+        dense.check(found)?;
         let bytes = view.shape.iter().product::<usize>() * view.dtype.size();
-        if (data + bytes) as u64 != size {
-            return Err(reason!("has data of {} bytes after its {bytes}", size - data as u64));
+        if found != bytes as u64 {
+            return Err(reason!("has data of {found} bytes, expected {bytes}"));
         }
         Ok(Header { view, big_endian, data })
     }
@@ -226,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn a_declared_size_below_the_header_is_refused() {
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }\n";
+        let mut bytes = [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes()].concat();
+        bytes.extend_from_slice(header.as_bytes());
+        assert!(Header::parse(&bytes, bytes.len() as u64).is_ok());
+        assert!(Header::parse(&bytes, 12).is_err());
+    }
+
+    #[test]
     fn headers_in_all_their_spellings() {
         let header =
             parse("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }   \n", 48).unwrap();
@@ -251,7 +263,7 @@ mod tests {
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (3 4)}", "without ')'"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "size"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", "16 bytes"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", "after its 8"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", "expected 8"),
             ("{'descr': '<f4', 'extra': 1}", "\"extra\""),
             ("{'descr", "string"),
         ] {
