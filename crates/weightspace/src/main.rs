@@ -12,6 +12,9 @@ fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let outcome = global.start_threads().and_then(|()| match command {
         Command::Inspect(arguments) => cli::inspect::run(&arguments, &global),
+        Command::Compress(arguments) => cli::compress::run(&arguments, &global),
+        Command::Decompress(arguments) => cli::decompress::run(&arguments, &global),
+        Command::Verify(arguments) => cli::verify::run(&arguments, &global),
         Command::Diff(arguments) => cli::diff::run(&arguments, &global),
         Command::Eval(arguments) => cli::eval::run(&arguments, &global),
         Command::List => cli::list::run(&global),

@@ -71,13 +71,6 @@ impl Global {
         Ok(out.flush()?)
     }
 
-    /// Says something about the result that the user should know, unless he wants quiet.
-    pub fn say(&self, message: impl std::fmt::Display) {
-        if !self.quiet {
-            let _ = writeln!(io::stderr(), "{message}");
-        }
-    }
-
     /// Says what was decided, for users who want to know more.
     pub fn explain(&self, message: impl std::fmt::Display) {
         if self.verbose {

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use weightspace_core::TensorInfo;
+use weightspace_core::container::Section;
 
-use super::model::{Model, Source};
+use super::model::{ArchChoice, Model, Source};
 use super::table::{Align, Table};
 use super::{Global, Outcome, text};
 
@@ -30,10 +31,36 @@ struct Report<'a> {
     parameters: u64,
     /// Of the file, or of all files of a folder's model.
     bytes: u64,
+    #[serde(flatten)]
+    details: Details<'a>,
     tensors: Vec<TensorReport<'a>>,
-    /// What was taken from the front of every name.
-    stripped_prefix: &'a str,
-    metadata: &'a BTreeMap<String, String>,
+}
+
+/// What only one kind of file has.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    Checkpoint {
+        /// What was taken from the front of every name.
+        stripped_prefix: &'a str,
+        metadata: &'a BTreeMap<String, String>,
+    },
+    Wsp {
+        method: &'static str,
+        data: &'a str,
+        preprocessing: &'a str,
+        /// Of the model that the file was made from.
+        source_hash: String,
+        source_bytes: u64,
+        source_parameters: u64,
+        sections: Vec<SectionReport>,
+    },
+}
+
+#[derive(Serialize)]
+struct SectionReport {
+    kind: &'static str,
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -46,17 +73,18 @@ struct TensorReport<'a> {
 /// Runs the command.
 pub fn run(arguments: &Inspect, global: &Global) -> anyhow::Result<Outcome> {
     let model = Model::open(&arguments.file)?;
-    let Source::Checkpoint(checkpoint) = model.source();
-    let net = weightspace_nn::arch::recognise(model.tensors());
+    let net = model.net(&ArchChoice::Auto);
     let report = Report {
-        format: checkpoint.format(),
+        format: model.format(),
         arch: net.as_ref().ok().map(|net| net.arch().to_owned()),
-        arch_unknown: net.as_ref().err().map(|reason| text::printable(&reason.to_string())),
+        arch_unknown: net
+            .as_ref()
+            .err()
+            .map(|reason| text::printable(&reason.root_cause().to_string())),
         parameters: model.parameter_count(net.as_ref().ok()),
         bytes: model.file_bytes()?,
+        details: Details::of(model.source()),
         tensors: model.tensors().iter().map(TensorReport::new).collect(),
-        stripped_prefix: checkpoint.stripped_prefix(),
-        metadata: checkpoint.metadata(),
     };
     global.print(&report, |out| report.write(out))?;
     Ok(Outcome::Done)
@@ -79,16 +107,7 @@ impl Report<'_> {
         }
         writeln!(out, "parameters  {}", text::grouped(self.parameters))?;
         writeln!(out, "file        {} bytes", text::grouped(self.bytes))?;
-        if !self.stripped_prefix.is_empty() {
-            writeln!(
-                out,
-                "names       without their prefix {}",
-                text::printable(self.stripped_prefix)
-            )?;
-        }
-        for (key, value) in self.metadata {
-            writeln!(out, "metadata    {}: {}", text::printable(key), text::printable(value))?;
-        }
+        self.details.write(out)?;
         let mut table =
             Table::new([("tensor", Align::Left), ("dtype", Align::Left), ("shape", Align::Left)]);
         for tensor in &self.tensors {
@@ -97,5 +116,53 @@ impl Report<'_> {
         }
         writeln!(out)?;
         table.write(out, "")
+    }
+}
+
+impl<'a> Details<'a> {
+    fn of(source: &'a Source) -> Self {
+        match source {
+            Source::Checkpoint(checkpoint) => Details::Checkpoint {
+                stripped_prefix: checkpoint.stripped_prefix(),
+                metadata: checkpoint.metadata(),
+            },
+            Source::Wsp(file) => {
+                let header = file.header();
+                let section = |section: &Section| SectionReport {
+                    kind: section.kind.name(),
+                    bytes: section.range.len(),
+                };
+                Details::Wsp {
+                    method: header.method.name(),
+                    data: &header.data,
+                    preprocessing: &header.preprocessing,
+                    source_hash: header.source_hash.iter().map(|b| format!("{b:02x}")).collect(),
+                    source_bytes: header.source_bytes,
+                    source_parameters: header.source_parameters,
+                    sections: file.sections().iter().map(section).collect(),
+                }
+            }
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut line = |key: &str, value: &str| match value.is_empty() {
+            true => Ok(()),
+            false => writeln!(out, "{key:<12}{}", text::printable(value)),
+        };
+        match self {
+            Details::Checkpoint { stripped_prefix, metadata } => {
+                line("prefix", stripped_prefix)?;
+                metadata.iter().try_for_each(|(k, v)| line("metadata", &format!("{k}: {v}")))
+            }
+            Details::Wsp { method, data, preprocessing, source_bytes, sections, .. } => {
+                line("method", method)?;
+                line("data", data)?;
+                line("images", preprocessing)?;
+                line("original", &format!("{} bytes", text::grouped(*source_bytes)))?;
+                let sizes = sections.iter().map(|s| format!("{} {}", s.kind, s.bytes));
+                line("sections", &sizes.collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use weightspace::method::METHODS;
 use weightspace_core::checkpoint::FORMATS;
 use weightspace_nn::arch;
 use weightspace_nn::data::{DATASETS, PRESETS};
@@ -15,6 +16,7 @@ struct Tables {
     architectures: Vec<Architecture>,
     data: Vec<Data>,
     formats: Vec<Entry>,
+    methods: Vec<Entry>,
     preprocessing: Vec<Preset>,
 }
 
@@ -76,11 +78,13 @@ impl Tables {
             preprocessing: data.preprocessing,
         });
         let formats = FORMATS.iter().map(|f| Entry { name: f.name, title: f.description });
+        let methods = METHODS.iter().map(|m| Entry { name: m.method.name(), title: m.title });
         let presets = PRESETS.iter().map(|p| Preset { name: p.name, mean: p.mean, std: p.std });
         Tables {
             architectures: architectures.collect(),
             data: data.collect(),
             formats: formats.collect(),
+            methods: methods.collect(),
             preprocessing: presets.collect(),
         }
     }
@@ -98,6 +102,8 @@ impl Tables {
         section(out, "\nData sets", data)?;
         let formats = self.formats.iter().map(|entry| (entry.name, entry.title.to_owned()));
         section(out, "\nFormats that are read", formats)?;
+        let methods = self.methods.iter().map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nMethods", methods)?;
         let title = "\nPreprocessing: NAME[-padN], or mean=..,std=..[,pad=N]";
         let presets = self.preprocessing.iter();
         section(

@@ -3,15 +3,19 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a check failed, 2 error.
 
 pub mod completions;
+pub mod compress;
+pub mod decompress;
 pub mod diff;
 pub mod eval;
 pub mod inspect;
 pub mod list;
 pub mod man;
+pub mod verify;
 
 mod compare;
 mod global;
 mod model;
+mod output;
 mod progress;
 mod setup;
 mod table;
@@ -38,6 +42,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     Inspect(inspect::Inspect),
+    Compress(compress::Compress),
+    Decompress(decompress::Decompress),
+    Verify(verify::Verify),
     Diff(diff::Diff),
     Eval(eval::Eval),
     /// List architectures, data sets, formats, methods and preprocessings

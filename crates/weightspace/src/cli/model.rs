@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use weightspace_core::container::WspFile;
 use weightspace_core::{Checkpoint, StateDict, Tensor, TensorInfo};
 use weightspace_nn::Net;
 use weightspace_nn::arch::{self, ArchOptions};
@@ -49,6 +50,8 @@ pub struct ArchArgs {
 pub enum Source {
     /// A checkpoint; its tensors are read one by one.
     Checkpoint(Checkpoint),
+    /// A `.wsp` file; its tensors are decoded all together.
+    Wsp(WspFile),
 }
 
 /// An opened model: names, types and shapes are known, no tensor has been read.
@@ -60,7 +63,10 @@ pub struct Model {
 impl Model {
     /// Opens a model of any format.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let source = Source::Checkpoint(Checkpoint::open(path)?);
+        let source = match WspFile::is_wsp(path) {
+            true => Source::Wsp(WspFile::open(path)?),
+            false => Source::Checkpoint(Checkpoint::open(path)?),
+        };
         Ok(Model { path: path.to_owned(), source })
     }
 
@@ -74,10 +80,19 @@ impl Model {
         &self.source
     }
 
+    /// Short name of the file format.
+    pub fn format(&self) -> &'static str {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.format(),
+            Source::Wsp(_) => "wsp",
+        }
+    }
+
     /// Names, types and shapes in the order of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         match &self.source {
             Source::Checkpoint(checkpoint) => checkpoint.tensors(),
+            Source::Wsp(file) => file.tensors(),
         }
     }
 
@@ -88,6 +103,7 @@ impl Model {
         };
         match &self.source {
             Source::Checkpoint(checkpoint) => checkpoint.files().map(size).sum(),
+            Source::Wsp(file) => Ok(file.byte_count() as u64),
         }
     }
 
@@ -95,6 +111,7 @@ impl Model {
     pub fn state_dict(&self) -> anyhow::Result<StateDict> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Ok(checkpoint.state_dict()?),
+            Source::Wsp(file) => Ok(file.state_dict()?),
         }
     }
 
@@ -102,6 +119,7 @@ impl Model {
     pub fn tensor_reader(&self) -> anyhow::Result<TensorReader<'_>> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Ok(TensorReader::Checkpoint(checkpoint)),
+            Source::Wsp(file) => Ok(TensorReader::Decoded(file.state_dict()?)),
         }
     }
 
@@ -109,7 +127,10 @@ impl Model {
     pub fn net(&self, choice: &ArchChoice) -> anyhow::Result<Net> {
         let found = match choice {
             ArchChoice::None => bail!("{}: the architecture is needed", self.path.display()),
-            ArchChoice::Auto => arch::recognise(self.tensors()).map_err(anyhow::Error::from),
+            ArchChoice::Auto => match self.stated_arch() {
+                Some(spec) => self.net_of_spec(spec),
+                None => arch::recognise(self.tensors()).map_err(anyhow::Error::from),
+            },
             ArchChoice::Spec(spec) => self.net_of_spec(spec),
         };
         found.with_context(|| self.path.display().to_string())
@@ -137,6 +158,17 @@ impl Model {
     pub fn preprocessing(&self) -> Option<&str> {
         match &self.source {
             Source::Checkpoint(_) => None,
+            Source::Wsp(file) => {
+                Some(file.header().preprocessing.as_str()).filter(|p| !p.is_empty())
+            }
+        }
+    }
+
+    /// The architecture that the file says it holds.
+    fn stated_arch(&self) -> Option<&str> {
+        match &self.source {
+            Source::Checkpoint(_) => None,
+            Source::Wsp(file) => Some(file.header().arch.as_str()).filter(|arch| !arch.is_empty()),
         }
     }
 
@@ -158,6 +190,8 @@ impl Model {
 pub enum TensorReader<'a> {
     /// From the file.
     Checkpoint(&'a Checkpoint),
+    /// From memory.
+    Decoded(StateDict),
 }
 
 impl TensorReader<'_> {
@@ -165,6 +199,9 @@ impl TensorReader<'_> {
     pub fn read(&self, name: &str) -> anyhow::Result<Cow<'_, Tensor>> {
         match self {
             TensorReader::Checkpoint(checkpoint) => Ok(Cow::Owned(checkpoint.read_named(name)?)),
+            TensorReader::Decoded(tensors) => {
+                tensors.get(name).map(Cow::Borrowed).with_context(|| format!("no tensor {name:?}"))
+            }
         }
     }
 }

@@ -1,15 +1,19 @@
 //! A progress bar on stderr.
 
+use std::cell::RefCell;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use weightspace::Progress;
 
 use super::Global;
 
 /// A progress bar, which is not there unless stderr is a terminal.
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    phase: RefCell<String>,
+}
 
 impl Bar {
-    /// A bar that appears with its first stage.
+    /// A bar that appears with the first report.
     pub fn new(global: &Global) -> Self {
         let target = match global.shows_progress() {
             true => ProgressDrawTarget::stderr(),
@@ -17,30 +21,25 @@ impl Bar {
         };
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-        Bar(ProgressBar::with_draw_target(None, target).with_style(style))
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        Bar { bar, phase: RefCell::default() }
     }
 
-    /// That many steps of the stage are done.
-    pub fn set(&self, done: u64) {
-        self.0.set_position(done);
-    }
-}
-
-impl Progress for Bar {
-    fn start(&self, stage: &str, steps: u64) {
-        self.0.reset();
-        self.0.set_length(steps);
-        self.0.set_message(stage.to_owned());
-    }
-
-    fn advance(&self, steps: u64) {
-        self.0.inc(steps);
+    /// So many steps of a phase are done.
+    pub fn report(&self, phase: &str, done: usize, total: usize) {
+        if *self.phase.borrow() != phase {
+            self.phase.replace(phase.to_owned());
+            self.bar.set_message(phase.to_owned());
+            self.bar.reset();
+        }
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
     }
 }
 
 /// The bar leaves the terminal as it was.
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use weightspace::Progress;
 use weightspace_core::StateDict;
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
@@ -56,13 +55,12 @@ impl Setup {
         global: &Global,
     ) -> anyhow::Result<(Evaluation, f64)> {
         let bar = Bar::new(global);
-        bar.start("images", self.dataset.len() as u64);
+        let total = self.dataset.len();
+        let progress = |done| bar.report("images", done, total);
         let start = Instant::now();
         let engine = Engine::new(&self.net, weights)?;
         let result =
-            evaluate::accuracy(&engine, &self.dataset, None, &self.preprocessing, &|done| {
-                bar.set(done as u64)
-            })?;
+            evaluate::accuracy(&engine, &self.dataset, None, &self.preprocessing, &progress)?;
         Ok((result, start.elapsed().as_secs_f64()))
     }
 }
