@@ -1,3 +1,7 @@
 //! Methods that represent the weights of neural networks, on files that decode everywhere.
+//!
+//! Files are in [`weightspace_core`], networks and data sets in [`weightspace_nn`]; the program of
+//! the same name puts everything together.
 
+pub mod method;
 pub mod quantize;

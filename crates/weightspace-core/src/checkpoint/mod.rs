@@ -129,6 +129,11 @@ impl Checkpoint {
         &self.path
     }
 
+    /// The files that hold the tensors: one, or the shards of a model folder.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Name of the file format, one of [`FORMATS`].
     pub fn format(&self) -> &'static str {
         self.format

@@ -1,0 +1,85 @@
+//! Options that every command has, and how it speaks to its user.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+/// Options of all commands.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of all commands")]
+pub struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say what was decided and why, on stderr
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Threads to use [default: one for each core]
+    #[arg(long, value_name = "N", global = true)]
+    threads: Option<NonZeroUsize>,
+    /// Seed of everything that is random
+    #[arg(long, value_name = "N", global = true, default_value_t = 0)]
+    seed: u64,
+    /// Folder that holds the data sets
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "WEIGHTSPACE_DATA",
+        hide_env_values = true
+    )]
+    data_dir: Option<PathBuf>,
+}
+
+impl Global {
+    /// Starts the threads that all computations share.
+    pub fn start_threads(&self) -> anyhow::Result<()> {
+        let threads = self.threads.map_or(0, NonZeroUsize::get);
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        builder.build_global().context("cannot start the threads")
+    }
+
+    /// Seed of everything that is random.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Folder that holds the data sets.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+
+    /// Prints a result: the document with `--json`, else what `text` writes.
+    pub fn print(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(document)?)?;
+        } else {
+            text(&mut out)?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Says what was decided, for users who want to know more.
+    pub fn explain(&self, message: impl std::fmt::Display) {
+        if self.verbose {
+            let _ = writeln!(io::stderr(), "{message}");
+        }
+    }
+
+    /// Whether to draw progress bars.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+}

@@ -1,0 +1,129 @@
+//! `weightspace list`: everything that has a name, straight from the tables.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use weightspace::method::METHODS;
+use weightspace_core::checkpoint::FORMATS;
+use weightspace_nn::arch;
+use weightspace_nn::data::{DATASETS, PRESETS};
+
+use super::table::{Align, Table};
+use super::{Global, Outcome};
+
+#[derive(Serialize)]
+struct Tables {
+    architectures: Vec<Architecture>,
+    data: Vec<Data>,
+    formats: Vec<Entry>,
+    methods: Vec<Entry>,
+    preprocessing: Vec<Preset>,
+}
+
+#[derive(Serialize)]
+struct Architecture {
+    name: &'static str,
+    title: &'static str,
+    reference: &'static str,
+    /// What may follow a colon.
+    arguments: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Data {
+    name: &'static str,
+    title: &'static str,
+    source: &'static str,
+    /// Channels, height, width; `null` if the files decide.
+    shape: Option<[usize; 3]>,
+    /// Published numbers of training and test images; 0 if the files decide.
+    images: [usize; 2],
+    preprocessing: &'static str,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    name: &'static str,
+    title: &'static str,
+}
+
+#[derive(Serialize)]
+struct Preset {
+    name: &'static str,
+    mean: &'static [f32],
+    std: &'static [f32],
+}
+
+/// Runs the command.
+pub fn run(global: &Global) -> anyhow::Result<Outcome> {
+    let tables = Tables::collect();
+    global.print(&tables, |out| tables.write(out))?;
+    Ok(Outcome::Done)
+}
+
+impl Tables {
+    fn collect() -> Self {
+        let architectures = arch::list().map(|arch| Architecture {
+            name: arch.name,
+            title: arch.title,
+            reference: arch.reference,
+            arguments: arch.arguments.iter().map(|argument| argument.key()).collect(),
+        });
+        let data = DATASETS.iter().map(|data| Data {
+            name: data.name,
+            title: data.title,
+            source: data.source,
+            shape: data.shape,
+            images: data.images,
+            preprocessing: data.preprocessing,
+        });
+        let formats = FORMATS.iter().map(|f| Entry { name: f.name, title: f.description });
+        let methods = METHODS.iter().map(|m| Entry { name: m.method.name(), title: m.title });
+        let presets = PRESETS.iter().map(|p| Preset { name: p.name, mean: p.mean, std: p.std });
+        Tables {
+            architectures: architectures.collect(),
+            data: data.collect(),
+            formats: formats.collect(),
+            methods: methods.collect(),
+            preprocessing: presets.collect(),
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let architectures = self.architectures.iter().map(|arch| {
+            let title = match arch.arguments.is_empty() {
+                true => arch.title.to_owned(),
+                false => format!("{} [{}]", arch.title, arch.arguments.join(", ")),
+            };
+            (arch.name, title)
+        });
+        section(out, "Architectures: NAME[:ARGUMENT,...], arguments in brackets", architectures)?;
+        let data = self.data.iter().map(|data| (data.name, data.title.to_owned()));
+        section(out, "\nData sets", data)?;
+        let formats = self.formats.iter().map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nFormats that are read", formats)?;
+        let methods = self.methods.iter().map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nMethods", methods)?;
+        let title = "\nPreprocessing: NAME[-padN], or mean=..,std=..[,pad=N]";
+        let presets = self.preprocessing.iter();
+        section(
+            out,
+            title,
+            presets.map(|p| (p.name, format!("mean {:?}, std {:?}", p.mean, p.std))),
+        )
+    }
+}
+
+fn section<'a>(
+    out: &mut dyn Write,
+    title: &str,
+    entries: impl Iterator<Item = (&'a str, String)>,
+) -> io::Result<()> {
+    let mut lines = entries.map(|(name, text)| [name.to_owned(), text]);
+    // The title stands in place of a header.
+    writeln!(out, "{title}")?;
+    let Some([name, text]) = lines.next() else { return Ok(()) };
+    let mut table = Table::new([(name.as_str(), Align::Left), (text.as_str(), Align::Left)]);
+    lines.for_each(|line| table.push(line));
+    table.write(out, "  ")
+}

@@ -1,0 +1,207 @@
+//! A model named on the command line: a checkpoint of any format or a `.wsp` file, its
+//! architecture, and the images that it reads.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use weightspace_core::container::WspFile;
+use weightspace_core::{Checkpoint, StateDict, Tensor, TensorInfo};
+use weightspace_nn::Net;
+use weightspace_nn::arch::{self, ArchOptions};
+
+use super::{Global, text};
+
+/// Which architecture a model has, as `--arch` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchChoice {
+    /// What the file says or its tensors tell.
+    Auto,
+    /// Not to be looked at.
+    None,
+    /// The one of this specification.
+    Spec(String),
+}
+
+impl FromStr for ArchChoice {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "auto" => ArchChoice::Auto,
+            "none" => ArchChoice::None,
+            spec => ArchChoice::Spec(spec.to_owned()),
+        })
+    }
+}
+
+/// The option `--arch`.
+#[derive(Args, Debug)]
+pub struct ArchArgs {
+    /// Architecture as `weightspace list` names it; auto: what the tensors tell; none: unknown
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub arch: ArchChoice,
+}
+
+/// What a model is stored in.
+pub enum Source {
+    /// A checkpoint; its tensors are read one by one.
+    Checkpoint(Checkpoint),
+    /// A `.wsp` file; its tensors are decoded all together.
+    Wsp(WspFile),
+}
+
+/// An opened model: names, types and shapes are known, no tensor has been read.
+pub struct Model {
+    path: PathBuf,
+    source: Source,
+}
+
+impl Model {
+    /// Opens a model of any format.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let source = match WspFile::is_wsp(path) {
+            true => Source::Wsp(WspFile::open(path)?),
+            false => Source::Checkpoint(Checkpoint::open(path)?),
+        };
+        Ok(Model { path: path.to_owned(), source })
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is stored in.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Short name of the file format.
+    pub fn format(&self) -> &'static str {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.format(),
+            Source::Wsp(_) => "wsp",
+        }
+    }
+
+    /// Names, types and shapes in the order of the file.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.tensors(),
+            Source::Wsp(file) => file.tensors(),
+        }
+    }
+
+    /// Size of the file, or of all files of a folder's model.
+    pub fn file_bytes(&self) -> anyhow::Result<u64> {
+        let size = |path: &Path| {
+            std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string())
+        };
+        match &self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.files().map(size).sum(),
+            Source::Wsp(file) => Ok(file.byte_count() as u64),
+        }
+    }
+
+    /// Reads all tensors.
+    pub fn state_dict(&self) -> anyhow::Result<StateDict> {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => Ok(checkpoint.state_dict()?),
+            Source::Wsp(file) => Ok(file.state_dict()?),
+        }
+    }
+
+    /// Access to single tensors: as the file has them, or all at once where it has no such access.
+    pub fn tensor_reader(&self) -> anyhow::Result<TensorReader<'_>> {
+        match &self.source {
+            Source::Checkpoint(checkpoint) => Ok(TensorReader::Checkpoint(checkpoint)),
+            Source::Wsp(file) => Ok(TensorReader::Decoded(file.state_dict()?)),
+        }
+    }
+
+    /// The network that the model holds; every error names the file.
+    pub fn net(&self, choice: &ArchChoice) -> anyhow::Result<Net> {
+        let found = match choice {
+            ArchChoice::None => bail!("{}: the architecture is needed", self.path.display()),
+            ArchChoice::Auto => match self.stated_arch() {
+                Some(spec) => self.net_of_spec(spec),
+                None => arch::recognise(self.tensors()).map_err(anyhow::Error::from),
+            },
+            ArchChoice::Spec(spec) => self.net_of_spec(spec),
+        };
+        found.with_context(|| self.path.display().to_string())
+    }
+
+    /// As [`net`](Self::net) for a command that can do without: none for `none`, and none for
+    /// `auto` when the architecture is unknown, which the user is told.
+    pub fn net_if_known(
+        &self,
+        choice: &ArchChoice,
+        global: &Global,
+    ) -> anyhow::Result<Option<Net>> {
+        match (choice, self.net(choice)) {
+            (_, Ok(net)) => Ok(Some(net)),
+            (ArchChoice::None, Err(_)) => Ok(None),
+            (ArchChoice::Auto, Err(reason)) => {
+                global.explain(text::one_line(&reason));
+                Ok(None)
+            }
+            (ArchChoice::Spec(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// The preprocessing that the file says its network expects.
+    pub fn preprocessing(&self) -> Option<&str> {
+        match &self.source {
+            Source::Checkpoint(_) => None,
+            Source::Wsp(file) => {
+                Some(file.header().preprocessing.as_str()).filter(|p| !p.is_empty())
+            }
+        }
+    }
+
+    /// The architecture that the file says it holds.
+    fn stated_arch(&self) -> Option<&str> {
+        match &self.source {
+            Source::Checkpoint(_) => None,
+            Source::Wsp(file) => Some(file.header().arch.as_str()).filter(|arch| !arch.is_empty()),
+        }
+    }
+
+    /// Values that training changes; where the architecture is unknown, all of floating-point type.
+    pub fn parameter_count(&self, net: Option<&Net>) -> u64 {
+        let floats = self.tensors().iter().filter(|tensor| tensor.dtype.is_float());
+        let count = || floats.map(|tensor| tensor.element_count() as u64).sum();
+        net.map_or_else(count, |net| net.parameter_count() as u64)
+    }
+
+    fn net_of_spec(&self, spec: &str) -> anyhow::Result<Net> {
+        let net = arch::build(spec, &ArchOptions::default())?;
+        arch::check(&net, self.tensors())?;
+        Ok(net)
+    }
+}
+
+/// Reads single tensors of a model.
+pub enum TensorReader<'a> {
+    /// From the file.
+    Checkpoint(&'a Checkpoint),
+    /// From memory.
+    Decoded(StateDict),
+}
+
+impl TensorReader<'_> {
+    /// The tensor of that name, which the model has.
+    pub fn read(&self, name: &str) -> anyhow::Result<Cow<'_, Tensor>> {
+        match self {
+            TensorReader::Checkpoint(checkpoint) => Ok(Cow::Owned(checkpoint.read_named(name)?)),
+            TensorReader::Decoded(tensors) => {
+                tensors.get(name).map(Cow::Borrowed).with_context(|| format!("no tensor {name:?}"))
+            }
+        }
+    }
+}

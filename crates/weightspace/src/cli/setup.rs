@@ -1,0 +1,122 @@
+//! A network together with the images that it is run on.
+
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use weightspace_core::StateDict;
+use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::evaluate::{self, Evaluation};
+use weightspace_nn::net::Shape;
+use weightspace_nn::{Engine, Net};
+
+use super::Global;
+use super::model::Model;
+use super::progress::Bar;
+
+/// A network, images and their preprocessing, which fit each other.
+pub struct Setup {
+    /// The network, for images of this size.
+    pub net: Net,
+    /// The images.
+    pub dataset: Dataset,
+    /// What is done to them before the network sees them.
+    pub preprocessing: Preprocessing,
+}
+
+impl Setup {
+    /// Reads the data set and fits the network of `model` to it.
+    ///
+    /// The preprocessing is, in this order: the one given, what a `.wsp` file says, what published
+    /// checkpoints of the architecture expect, the data set's own.
+    pub fn new(
+        model: &Model,
+        net: Net,
+        data: &str,
+        split: Split,
+        preprocessing: Option<&Preprocessing>,
+        global: &Global,
+    ) -> anyhow::Result<Self> {
+        let preprocessing = match preprocessing {
+            Some(preprocessing) => preprocessing.clone(),
+            None => default_preprocessing(model, &net, data)?,
+        };
+        let dataset = data::open(data, global.data_dir(), split)?;
+        let fitted = fit(net, model, &dataset, &preprocessing);
+        let net = fitted.with_context(|| model.path().display().to_string())?;
+        global.explain(format_args!("{} with preprocessing {preprocessing}", net.arch()));
+        Ok(Setup { net, dataset, preprocessing })
+    }
+
+    /// Counts the images that the network with these weights gets right; also the seconds it took.
+    pub fn evaluate(
+        &self,
+        weights: &StateDict,
+        global: &Global,
+    ) -> anyhow::Result<(Evaluation, f64)> {
+        let bar = Bar::new(global);
+        let total = self.dataset.len();
+        let progress = |done| bar.report("images", done, total);
+        let start = Instant::now();
+        let engine = Engine::new(&self.net, weights)?;
+        let result =
+            evaluate::accuracy(&engine, &self.dataset, None, &self.preprocessing, &progress)?;
+        Ok((result, start.elapsed().as_secs_f64()))
+    }
+}
+
+fn default_preprocessing(model: &Model, net: &Net, data: &str) -> anyhow::Result<Preprocessing> {
+    let published = || arch::default_preprocessing(net.arch(), data);
+    let text = match model.preprocessing().or_else(published) {
+        Some(text) => text,
+        None => data::info(data)?.preprocessing,
+    };
+    text.parse().with_context(|| model.path().display().to_string())
+}
+
+/// The network for images of the data set's size: networks that end in global pooling read any.
+fn fit(
+    net: Net,
+    model: &Model,
+    dataset: &Dataset,
+    preprocessing: &Preprocessing,
+) -> anyhow::Result<Net> {
+    let [channels, height, width] = preprocessing.output_shape(dataset.shape())?;
+    let fits = |net: &Net| match net.input_shape() {
+        Shape::Maps { .. } => net.input_shape() == Shape::Maps { channels, height, width },
+        Shape::Vector(len) => len == channels * height * width,
+    };
+    let net = match fits(&net) {
+        true => net,
+        false => {
+            let options = ArchOptions { size: Some(height), ..ArchOptions::default() };
+            let resized = arch::build(net.arch(), &options).ok();
+            let resized = resized.filter(|net| arch::check(net, model.tensors()).is_ok());
+            resized.unwrap_or(net)
+        }
+    };
+    ensure!(
+        fits(&net),
+        "{} reads {}, but the images of {} are {channels} x {height} x {width} with preprocessing \
+         {preprocessing}",
+        net.arch(),
+        describe(net.input_shape()),
+        dataset.name(),
+    );
+    ensure!(
+        net.class_count() == dataset.class_count(),
+        "{} has {} classes, {} has {}",
+        net.arch(),
+        net.class_count(),
+        dataset.name(),
+        dataset.class_count(),
+    );
+    Ok(net)
+}
+
+fn describe(shape: Shape) -> String {
+    match shape {
+        Shape::Maps { channels, height, width } => format!("{channels} x {height} x {width}"),
+        Shape::Vector(len) => format!("{len} values"),
+    }
+}

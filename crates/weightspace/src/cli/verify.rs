@@ -1,0 +1,134 @@
+//! `weightspace verify`: is a `.wsp` file whole, and what it says it is?
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use weightspace_core::StateDict;
+use weightspace_nn::data::{Preprocessing, Split};
+
+use super::compare::compare;
+use super::model::{ArchChoice, Model, Source};
+use super::setup::Setup;
+use super::{Global, Outcome, text};
+
+/// Check a .wsp file: checksum, decoding, and whether it was made from a model; exit code 1 if not
+#[derive(Args)]
+pub struct Verify {
+    /// File made by `weightspace compress`
+    file: PathBuf,
+    /// Checkpoint that it should have been made from
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    /// Data set on which to measure the accuracy, of the checkpoint too
+    #[arg(long, value_name = "NAME")]
+    data: Option<String>,
+    /// Normalisation of the images [default: what the file says, else the architecture's, else the
+    /// data set's]
+    #[arg(long, value_name = "P", requires = "data")]
+    preprocessing: Option<Preprocessing>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Nothing that was checked is wrong; a damaged file is an error.
+    ok: bool,
+    method: &'static str,
+    arch: Option<String>,
+    bytes: u64,
+    tensors: usize,
+    /// Whether the architecture has exactly the tensors of the file; `null` if none is stated.
+    fits_arch: Option<bool>,
+    /// Whether the file was made from exactly the weights of `--against`.
+    source_matches: Option<bool>,
+    /// Largest difference from `--against`.
+    max_abs: Option<f64>,
+    accuracy: Option<f64>,
+    /// Accuracy of `--against`.
+    against_accuracy: Option<f64>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
+    let model = Model::open(&arguments.file)?;
+    let Source::Wsp(file) = model.source() else {
+        anyhow::bail!("{}: not a .wsp file", arguments.file.display());
+    };
+    // Decoding everything is the check: a file that cannot be decoded is an error.
+    let weights = model.state_dict()?;
+    let header = file.header();
+    let fits_arch = (!header.arch.is_empty()).then(|| model.net(&ArchChoice::Auto).is_ok());
+    let mut report = Report {
+        ok: fits_arch != Some(false),
+        method: header.method.name(),
+        arch: Some(header.arch.clone()).filter(|arch| !arch.is_empty()),
+        bytes: model.file_bytes()?,
+        tensors: weights.len(),
+        fits_arch,
+        source_matches: None,
+        max_abs: None,
+        accuracy: None,
+        against_accuracy: None,
+    };
+    if arguments.data.is_some() {
+        report.accuracy = accuracy(&model, &weights, arguments, global)?;
+    }
+    drop(weights);
+    if let Some(path) = &arguments.against {
+        let original = Model::open(path)?;
+        let weights = original.state_dict()?;
+        let matches = weights.content_hash()[..16] == header.source_hash;
+        report.ok &= matches;
+        report.source_matches = Some(matches);
+        report.max_abs = compare(&model, &original)?.max_abs;
+        report.against_accuracy = accuracy(&original, &weights, arguments, global)?;
+    }
+    global.print(&report, |out| report.write(arguments, out))?;
+    Ok(Outcome::of_check(report.ok))
+}
+
+/// Accuracy on the data set, if one is given.
+fn accuracy(
+    model: &Model,
+    weights: &StateDict,
+    arguments: &Verify,
+    global: &Global,
+) -> anyhow::Result<Option<f64>> {
+    let Some(data) = &arguments.data else { return Ok(None) };
+    let net = model.net(&ArchChoice::Auto)?;
+    let preprocessing = arguments.preprocessing.as_ref();
+    let setup = Setup::new(model, net, data, Split::Test, preprocessing, global)?;
+    let (result, _) = setup.evaluate(weights, global)?;
+    Ok(Some(result.accuracy()))
+}
+
+impl Report {
+    fn write(&self, arguments: &Verify, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "whole: {}, {}, {} tensors",
+            self.method,
+            text::bytes(self.bytes),
+            text::grouped(self.tensors as u64)
+        )?;
+        if let (Some(fits), Some(arch)) = (self.fits_arch, &self.arch) {
+            let verb = if fits { "fit" } else { "DO NOT FIT" };
+            writeln!(out, "the tensors {verb} {}", text::printable(arch))?;
+        }
+        if let (Some(matches), Some(path)) = (self.source_matches, &arguments.against) {
+            let path = text::printable(&path.display().to_string());
+            let verb = if matches { "was" } else { "WAS NOT" };
+            writeln!(out, "it {verb} made from {path}")?;
+        }
+        if let Some(max_abs) = self.max_abs {
+            writeln!(out, "the largest difference is {max_abs:.6e}")?;
+        }
+        for (value, what) in [(self.accuracy, "accuracy"), (self.against_accuracy, "before  ")] {
+            if let Some(value) = value {
+                writeln!(out, "{what} {:.2} %", 100.0 * value)?;
+            }
+        }
+        Ok(())
+    }
+}

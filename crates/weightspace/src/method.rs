@@ -1,0 +1,23 @@
+//! The methods of compression by name: one table.
+
+use weightspace_core::container::Method;
+
+/// A method: an entry of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct MethodInfo {
+    /// Its name and its code in `.wsp` files.
+    pub method: Method,
+    /// What it does, in one line.
+    pub title: &'static str,
+}
+
+/// Every method, in the order of the codes in files.
+pub static METHODS: [MethodInfo; 1] = [MethodInfo {
+    method: Method::Quantize,
+    title: "Weights as integers of 2 to 8 bits times scales, entropy-coded",
+}];
+
+/// The method of that name.
+pub fn find(name: &str) -> Option<&'static MethodInfo> {
+    METHODS.iter().find(|info| info.method.name() == name)
+}
