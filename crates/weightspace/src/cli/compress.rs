@@ -65,8 +65,9 @@ struct QuantizeArgs {
     /// Smallest accuracy on held-out training images, as a fraction
     #[arg(long, value_name = "A", value_parser = fraction, requires = "data")]
     target_accuracy: Option<f64>,
-    /// Training images, without labels, to calibrate with
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "data")]
+    /// Round by second order and correct biases with N training images, without labels [N: 512]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_value_t = 0,
+          default_missing_value = "512", hide_default_value = true, requires = "data")]
     calibrate: usize,
     /// Keep batch normalisations apart from the layers before them
     #[arg(long)]

@@ -1,0 +1,183 @@
+//! What users of `quantize` rely on, shown on a small trained network and on a random ResNet.
+
+use std::path::PathBuf;
+
+use weightspace::quantize::{Images, Options, QuantizeError, Target, compress};
+use weightspace_core::container::{self, Coding, Header, WspFile};
+use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
+use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::{Engine, Net, evaluate};
+
+struct Digits {
+    weights: StateDict,
+    net: Net,
+    train: Dataset,
+    test: Dataset,
+    preprocessing: Preprocessing,
+}
+
+/// The trained CNN of the repository with the digits it was trained on.
+fn digits() -> Digits {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+    let checkpoint = Checkpoint::open(&root.join("digits-cnn.pt")).unwrap();
+    Digits {
+        net: arch::recognise(checkpoint.tensors()).unwrap(),
+        weights: checkpoint.state_dict().unwrap(),
+        train: data::open("digits", None, Split::Train).unwrap(),
+        test: data::open("digits", None, Split::Test).unwrap(),
+        preprocessing: "unit-pad28".parse().unwrap(),
+    }
+}
+
+impl Digits {
+    fn compress(&self, target: Target, calibrate: usize) -> Result<Vec<u8>, QuantizeError> {
+        let images = Images { train: &self.train, preprocessing: &self.preprocessing };
+        let options = Options { target, fold: true, calibrate, seed: 1 };
+        let header = Header::default();
+        let net = Some(&self.net);
+        let tensors = compress(&header, &self.weights, net, Some(images), &options, &|_, _, _| ())?;
+        Ok(container::encode(&header, &tensors).unwrap())
+    }
+
+    fn logits(&self, weights: &StateDict) -> Vec<f32> {
+        let engine = Engine::new(&self.net, weights).unwrap();
+        let mut all = Vec::new();
+        let each = |_: &[usize], logits: &[f32]| all.extend_from_slice(logits);
+        evaluate::for_each_batch(&engine, &self.test, None, &self.preprocessing, each).unwrap();
+        all
+    }
+
+    /// Mean squared difference of the logits on the test images from the original's.
+    fn damage(&self, file: &[u8]) -> f64 {
+        let (a, b) = (self.logits(&self.weights), self.logits(&decode(file)));
+        a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / a.len() as f64
+    }
+
+    fn test_accuracy(&self, weights: &StateDict) -> f64 {
+        let engine = Engine::new(&self.net, weights).unwrap();
+        let result =
+            evaluate::accuracy(&engine, &self.test, None, &self.preprocessing, &|_| ()).unwrap();
+        result.accuracy()
+    }
+}
+
+fn decode(file: &[u8]) -> StateDict {
+    WspFile::from_bytes("test", file.to_vec()).unwrap().state_dict().unwrap()
+}
+
+#[test]
+fn calibration_halves_the_damage_of_coarse_rounding() {
+    let digits = digits();
+    for bits in [2, 3, 4] {
+        let plain = digits.compress(Target::Bits(bits), 0).unwrap();
+        let calibrated = digits.compress(Target::Bits(bits), 256).unwrap();
+        let (before, after) = (digits.damage(&plain), digits.damage(&calibrated));
+        assert!(after < 0.5 * before, "{bits} bits: {before} plain, {after} calibrated");
+    }
+}
+
+#[test]
+fn a_target_of_bytes_is_kept_and_used() {
+    let digits = digits();
+    for target in [1400, 2000, 3000] {
+        for calibrate in [0, 256] {
+            let bytes = digits.compress(Target::Bytes(target), calibrate).unwrap().len() as u64;
+            assert!(bytes <= target, "{bytes} bytes, {target} allowed");
+            assert!(bytes as f64 > 0.95 * target as f64, "{bytes} bytes of {target} used");
+        }
+    }
+    let error = digits.compress(Target::Bytes(100), 0).unwrap_err().to_string();
+    assert!(error.starts_with("100 bytes cannot be reached: the smallest file"), "{error}");
+}
+
+#[test]
+fn a_target_of_accuracy_costs_as_little_as_it_may() {
+    let digits = digits();
+    let file = digits.compress(Target::Accuracy(0.9), 256).unwrap();
+    let eight_bits = digits.compress(Target::Bits(8), 0).unwrap();
+    assert!(file.len() * 2 < eight_bits.len());
+    // The network knows the held-out training images a little better than the test images.
+    assert!(digits.test_accuracy(&decode(&file)) > 0.8);
+}
+
+#[test]
+fn the_same_settings_give_the_same_bytes() {
+    let digits = digits();
+    let once = digits.compress(Target::Bytes(2000), 128).unwrap();
+    assert_eq!(once, digits.compress(Target::Bytes(2000), 128).unwrap());
+}
+
+/// Reproducible numbers in [-1, 1).
+fn noise(state: &mut u64) -> f32 {
+    *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+fn random_weights(net: &Net) -> StateDict {
+    let mut state = 5;
+    let tensor = |p: weightspace_nn::net::ParameterSpec| {
+        let scale = (3.0 / p.fan_in.max(1) as f32).sqrt();
+        let positive =
+            p.name.ends_with("running_var") || p.name.ends_with(".weight") && p.shape.len() == 1;
+        let value = |v: f32| if positive { v.abs() + 0.5 } else { v * scale };
+        let count = p.element_count();
+        if p.dtype() == DType::I64 {
+            return (p.name, Tensor::from_bytes(DType::I64, vec![], 391i64.to_le_bytes().to_vec()));
+        }
+        let values: Vec<f32> = (0..count).map(|_| value(noise(&mut state))).collect();
+        (p.name, Tensor::from_f32(p.shape, &values))
+    };
+    net.parameters().into_iter().map(tensor).collect()
+}
+
+#[test]
+fn folding_keeps_the_function_the_names_and_the_counters() {
+    let net = arch::build("resnet20-b", &ArchOptions::default()).unwrap();
+    let weights = random_weights(&net);
+    let header = Header::default();
+    let logits = |weights: &StateDict| {
+        let mut state = 11;
+        let image: Vec<f32> = (0..3072).map(|_| noise(&mut state)).collect();
+        let mut logits = vec![0.0; 10];
+        Engine::new(&net, weights).unwrap().forward(&image, &mut logits).unwrap();
+        logits
+    };
+    let original = logits(&weights);
+    let scale = original.iter().fold(0f32, |m, v| m.max(v.abs()));
+    for fold in [true, false] {
+        let options = Options { target: Target::Bits(8), fold, calibrate: 0, seed: 0 };
+        let tensors =
+            compress(&header, &weights, Some(&net), None, &options, &|_, _, _| ()).unwrap();
+        let constants =
+            tensors.iter().filter(|(_, c)| matches!(c, Coding::Constant { .. })).count();
+        assert_eq!(constants, if fold { 3 * 21 } else { 0 });
+        let back = decode(&container::encode(&header, &tensors).unwrap());
+        assert_eq!(back.infos(), weights.infos());
+        let counter = "layer2.0.bn1.num_batches_tracked";
+        assert_eq!(back.get(counter), weights.get(counter));
+        for (a, b) in original.iter().zip(logits(&back)) {
+            assert!((a - b).abs() < 0.05 * scale, "fold {fold}: {a} became {b}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let digits = digits();
+    assert!(matches!(digits.compress(Target::Bits(1), 0), Err(QuantizeError::Bits(1))));
+    let mut weights = digits.weights.clone();
+    let (name, tensor) = digits.weights.iter().next().unwrap();
+    let mut values = tensor.to_f32().into_owned();
+    values[3] = f32::NAN;
+    weights.insert(name, Tensor::from_f32(tensor.shape().to_vec(), &values));
+    let options = Options { target: Target::Bits(4), fold: true, calibrate: 0, seed: 0 };
+    let error = compress(&Header::default(), &weights, None, None, &options, &|_, _, _| ());
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        format!("tensor {name} holds NaN or infinite values")
+    );
+    let options = Options { calibrate: 10, ..options };
+    let error = compress(&Header::default(), &digits.weights, None, None, &options, &|_, _, _| ());
+    assert!(error.unwrap_err().to_string().contains("known architecture"));
+}
