@@ -12,7 +12,7 @@ use super::layer::{LayerChoice, QuantizedLayer, quantize_layer};
 use super::statistics::{Inputs, Statistics, collect};
 
 /// Output positions per input dimension that the statistics look at, within bounds.
-const SAMPLES_PER_INPUT: usize = 48;
+const SAMPLES_PER_INPUT: usize = 24;
 const LEAST_SAMPLES: usize = 16_384;
 const MOST_SAMPLES: usize = 32_768;
 

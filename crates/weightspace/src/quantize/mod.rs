@@ -32,10 +32,13 @@ use layerwise::{quantize_calibrated, quantize_plain, store};
 
 /// Price of one bit in units of the loss of an error of one step, with and without second-order
 /// rounding: chosen on held-out training images (docs/results.md).
-const PRICE: f64 = 0.1;
+const PRICE: f64 = 0.05;
 
 /// Training images held out to measure sensitivity and accuracy.
 const HELD_OUT: usize = 1024;
+
+/// Times a step is sought for a target of bytes.
+const MOST_ROUNDS: u32 = 7;
 
 /// Levels of vectors that are stored besides (biases, normalisations): 16 bit.
 const VECTOR_LEVELS: i32 = (1 << 15) - 1;
@@ -265,29 +268,44 @@ impl Job<'_> {
         self.folded.layers.iter().map(|l| (l.rows * l.columns) as f64).sum::<f64>().max(1.0)
     }
 
+    fn byte_count(&self, layers: &[QuantizedLayer]) -> Result<u64, QuantizeError> {
+        Ok(container::encode(self.header, &self.codings(layers.to_vec()))?.len() as u64)
+    }
+
+    /// Rounding without images is cheap and its size differs from that of second-order rounding by
+    /// a factor that hardly depends on the step: so the step is sought with the former, the factor
+    /// measured with the latter, and again.
     fn for_bytes(&self, target: u64) -> Result<Vec<QuantizedLayer>, QuantizeError> {
         let allocation = self.allocation()?;
         let weights = self.weight_count();
         // A Laplacian source with root mean square 1 and step t costs about 2 - log2 t bits.
-        let guess = (1.7 - target as f64 * 8.0 / weights).exp2();
-        let mut best: Option<(f64, Vec<QuantizedLayer>)> = None;
+        let mut t = (1.7 - target as f64 * 8.0 / weights).exp2();
+        let plain =
+            |t: f64| self.byte_count(&quantize_plain(self.folded, &allocation.choices(t, PRICE))?);
+        let mut factor = 1.0;
+        let mut best: Option<(u64, Vec<QuantizedLayer>)> = None;
         let mut smallest = u64::MAX;
-        let found = search::for_bytes(target, guess, (1e-4, 16.0), weights, |t| {
+        for round in 0..MOST_ROUNDS {
+            // Each round aims a little lower, so that the last ones surely fit.
+            let aim = target as f64 * (1.0 - 1e-3 * f64::from(1 << round)) / factor;
+            t = search::for_bytes(aim as u64, t, (1e-4, 16.0), weights, plain)?.unwrap_or(16.0);
             let layers = self.quantize(&allocation.choices(t, PRICE))?;
-            let codings = self.codings(layers.clone());
-            let bytes = container::encode(self.header, &codings)?.len() as u64;
+            let bytes = self.byte_count(&layers)?;
             smallest = smallest.min(bytes);
-            if bytes <= target && best.as_ref().is_none_or(|(best, _)| t < *best) {
-                best = Some((t, layers));
+            if bytes <= target && best.as_ref().is_none_or(|(most, _)| bytes > *most) {
+                best = Some((bytes, layers));
             }
-            Ok::<_, QuantizeError>(bytes)
-        })?;
-        match (found, best) {
-            (Some(_), Some((_, layers))) => Ok(layers),
-            _ => Err(QuantizeError::OutOfReach(format!(
-                "{target} bytes cannot be reached: the smallest file tried has {smallest} bytes"
-            ))),
+            if (bytes <= target && bytes as f64 > 0.997 * target as f64) || self.images().is_none()
+            {
+                break;
+            }
+            factor = bytes as f64 / plain(t)? as f64;
         }
+        best.map(|(_, layers)| layers).ok_or_else(|| {
+            QuantizeError::OutOfReach(format!(
+                "{target} bytes cannot be reached: the smallest file tried has {smallest} bytes"
+            ))
+        })
     }
 
     fn for_accuracy(&self, target: f64) -> Result<Vec<QuantizedLayer>, QuantizeError> {
@@ -299,7 +317,7 @@ impl Job<'_> {
         let original = calibration.accuracy(self.original)?;
         let allocation = self.allocation()?;
         let mut best = None;
-        search::largest((0.02, 8.0), |t| {
+        search::largest((0.05, 4.0), |t| {
             let layers = self.quantize(&allocation.choices(t, PRICE))?;
             let mut weights = self.folded.weights.clone();
             for (layer, quantized) in self.folded.layers.iter().zip(&layers) {

@@ -15,7 +15,7 @@ pub fn for_bytes<E>(
     // In log2 t the size is close to a line of known slope: step along it, inside a bracket.
     let (mut fits, mut too_large): (Option<f64>, Option<f64>) = (None, None);
     let mut at = guess.clamp(low, high).log2();
-    for _ in 0..10 {
+    for _ in 0..16 {
         let size = bytes(at.exp2())?;
         let excess = size as f64 - target as f64;
         if excess <= 0.0 {
@@ -42,7 +42,7 @@ pub fn for_bytes<E>(
     Ok(fits.map(f64::exp2))
 }
 
-/// Finds the largest `t` in `low..high` that `accepts`, to a hundredth of an octave, assuming that
+/// Finds the largest `t` in `low..high` that `accepts`, to a tenth of an octave, assuming that
 /// smaller is better. Returns `None` if not even `low` is accepted.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn largest<E>(
     if !accepts(low.exp2())? {
         return Ok(None);
     }
-    while high - low > 0.05 {
+    while high - low > 0.1 {
         let middle = 0.5 * (low + high);
         if accepts(middle.exp2())? {
             low = middle;
