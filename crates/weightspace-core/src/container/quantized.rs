@@ -27,7 +27,7 @@ pub struct Quantized {
 }
 
 impl Quantized {
-    /// The step of an output channel: see [`channel_scale`].
+    /// The step of an output channel: see docs/format.md.
     ///
     /// # Panics
     /// If there are channel exponents, but none for `channel`.

@@ -74,7 +74,7 @@ pub fn pack_weights(
     packed
 }
 
-/// One convolution of one image: y = [relu] (W * x + bias [+ residual]).
+/// One convolution of one image: `y = [relu] (W * x + bias [+ residual])`.
 pub struct Conv<'a> {
     /// Geometry.
     pub shape: ConvShape,
