@@ -124,7 +124,7 @@ impl Neighbourhood {
         let input = input.get_or_insert(start).value();
         let of_position = self.position_means[position.min(31)].get_or_insert(start).value();
         let column = self.column_means[self.column % COLUMNS]
-            .get_or_insert(Mean::new((input + of_position) / 2, 1))
+            .get_or_insert(Mean::new(input.midpoint(of_position), 1))
             .value();
         let at = |distance: usize, inside: bool| match before.len().checked_sub(distance) {
             Some(index) if inside => before[index],
