@@ -126,3 +126,16 @@ fn a_consumer_can_stop() {
     assert!(result.is_err());
     assert_eq!(seen, ["a"]);
 }
+
+#[test]
+fn the_largest_magnitudes_everywhere() {
+    let largest = (1 << 24) - 1;
+    for shape in [vec![], vec![300], vec![7, 40], vec![4, 3, 5, 5], vec![2, 2, 2, 2, 2, 2, 2, 2]] {
+        let count: usize = shape.iter().product();
+        for pattern in [[largest, largest], [largest, -largest], [-largest, 0]] {
+            let values = pattern.into_iter().cycle().take(count).collect();
+            let q = Quantized { shape: shape.clone(), scale: 1.0, channel_exponents: None, values };
+            round_trip(&Header::default(), &[("a".into(), Coding::Quantized(q))]);
+        }
+    }
+}

@@ -1,8 +1,12 @@
 //! Entropy coding of quantised tensors: adaptive models of binary decisions and a range coder,
 //! in integer arithmetic alone, so that every machine decodes the same values.
 
+mod integers;
+mod mixing;
 mod model;
+mod neighbourhood;
 mod range;
+mod statistics;
 
 use range::{Decoder, Encoder};
 
@@ -21,7 +25,6 @@ pub(crate) struct Run<'a> {
     /// What they are.
     pub alphabet: Alphabet,
     /// Shape of the tensor.
-    #[expect(dead_code)]
     pub shape: &'a [usize],
     /// Position of the first one in the tensor (or among its exponents).
     pub first: usize,

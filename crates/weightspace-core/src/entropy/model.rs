@@ -1,93 +1,95 @@
-//! Binarisation of symbols and the contexts of every decision.
+//! The models of a section: what carries over from tensor to tensor.
 
+use super::integers::Integers;
+use super::neighbourhood::{
+    Filter, KINDS, MAGNITUDE_CONTEXTS, Neighbourhood, SIGN_CONTEXTS, SIGN_KINDS,
+};
 use super::range::Coder;
-use super::{Alphabet, MAX_BIT_LENGTH, Run, bit_length};
+use super::statistics::Mean;
+use super::{Alphabet, Run, bit_length};
 
 /// Codes the symbols of all runs, in place.
 pub(super) fn code(coder: &mut impl Coder, runs: &[Run], symbols: &mut [i32]) {
-    let mut exponents = Adaptive::new();
-    let mut values = Adaptive::new();
+    let mut exponents = Exponents::new();
+    let mut values = Values::new();
     let mut rest = symbols;
     for run in runs {
         let (symbols, after) = rest.split_at_mut(run.count);
         rest = after;
-        let mut before = 0;
         match run.alphabet {
-            Alphabet::Exponents => {
-                let mut neighbour = 0;
-                for symbol in symbols {
-                    let difference = exponents.value(coder, 0, neighbour, *symbol - before);
-                    *symbol = before + difference;
-                    neighbour = difference.unsigned_abs();
-                    before = (*symbol).clamp(0, 255);
-                }
-            }
-            Alphabet::Values { origin } => {
-                for symbol in symbols {
-                    *symbol = values.value(coder, origin.into(), before.unsigned_abs(), *symbol);
-                    before = *symbol;
-                }
-            }
+            Alphabet::Exponents => exponents.code(coder, symbols),
+            Alphabet::Values { origin } => values.code(coder, run, origin.into(), symbols),
         }
     }
 }
 
-/// Adaptive probabilities of the decisions about one kind of symbol.
-struct Adaptive {
-    above: Vec<[[u16; 2]; 25]>,
-    top: [u16; 25],
+/// Channel exponents: differences from their running mean.
+struct Exponents {
+    integers: Integers<2, 1>,
+    mean: Mean,
+    /// Bit length of the last difference.
+    last: u32,
 }
 
-impl Adaptive {
+impl Exponents {
+    /// Typical bit length of a difference.
+    const ORIGIN: u32 = 3;
+
     fn new() -> Self {
-        Adaptive { above: vec![[[1 << 15; 2]; 25]; 33], top: [1 << 15; 25] }
+        let integers = Integers::new([1, 25], [1]);
+        Exponents { integers, mean: Mean::new(0, 0), last: 0 }
     }
 
-    fn value(&mut self, coder: &mut impl Coder, origin: u32, neighbour: u32, value: i32) -> i32 {
-        let magnitude = value.unsigned_abs();
-        let length = self.length(coder, origin, bit_length(neighbour), bit_length(magnitude));
-        if length == 0 {
-            return 0;
+    fn code(&mut self, coder: &mut impl Coder, symbols: &mut [i32]) {
+        for symbol in symbols {
+            let expected = ((self.mean.value() + 128) >> 8) as i32;
+            let difference = *symbol - expected;
+            let contexts = [0, self.last as usize];
+            let magnitude = difference.unsigned_abs();
+            let magnitude = self.integers.magnitude(coder, magnitude, Self::ORIGIN, &contexts);
+            let negative = magnitude > 0 && self.integers.sign(coder, difference < 0, &[0]);
+            let difference = if negative { -(magnitude as i32) } else { magnitude as i32 };
+            *symbol = expected + difference;
+            self.last = bit_length(magnitude);
+            // Only a damaged file has others.
+            let exponent = (*symbol).clamp(0, 255) as u32;
+            self.mean.observe(exponent << 8, 30);
         }
-        let mut decoded = 1;
-        let mut left = length - 1;
-        if left > 0 {
-            left -= 1;
-            let bit = magnitude >> left & 1 == 1;
-            decoded = 2 | u32::from(decide(coder, &mut self.top[length as usize], bit));
-        }
-        while left > 0 {
-            let count = left.min(16);
-            left -= count;
-            decoded =
-                decoded << count | coder.uniform(magnitude >> left & ((1 << count) - 1), count);
-        }
-        let negative = coder.uniform(u32::from(value < 0), 1) == 1;
-        if negative { -(decoded as i32) } else { decoded as i32 }
-    }
-
-    /// Codes a bit length: up or down from `origin`, one step per decision.
-    fn length(&mut self, coder: &mut impl Coder, origin: u32, context: u32, length: u32) -> u32 {
-        let probabilities = &mut self.above[context as usize];
-        let mut at = origin;
-        while at < MAX_BIT_LENGTH && decide(coder, &mut probabilities[at as usize][0], length > at)
-        {
-            at += 1;
-        }
-        if at == origin {
-            while at > 0 && !decide(coder, &mut probabilities[at as usize - 1][1], length >= at) {
-                at -= 1;
-            }
-        }
-        at
     }
 }
 
-fn decide(coder: &mut impl Coder, probability: &mut u16, bit: bool) -> bool {
-    let bit = coder.bit(bit, u32::from(*probability).clamp(32, 65_535 - 32));
-    match bit {
-        true => *probability += (65_535 - *probability) >> 5,
-        false => *probability -= *probability >> 5,
+/// Values of quantised tensors.
+struct Values {
+    integers: Integers<KINDS, SIGN_KINDS>,
+    filter: Filter,
+}
+
+impl Values {
+    fn new() -> Self {
+        let integers = Integers::new(MAGNITUDE_CONTEXTS, SIGN_CONTEXTS);
+        Values { integers, filter: Filter::new() }
     }
-    bit
+
+    fn code(&mut self, coder: &mut impl Coder, run: &Run, origin: u32, symbols: &mut [i32]) {
+        let mut neighbourhood = Neighbourhood::new(run.shape, run.first, origin);
+        for i in 0..symbols.len() {
+            let (before, rest) = symbols.split_at_mut(i);
+            let value = &mut rest[0];
+            let place = neighbourhood.look(before, &self.filter);
+            let magnitude = value.unsigned_abs();
+            let magnitude = self.integers.magnitude(coder, magnitude, origin, &place.contexts());
+            let mut decoded = magnitude as i32;
+            if magnitude > 0 {
+                // The sign is coded relative to the expected one.
+                let opposite = (*value < 0) != place.expects_negative();
+                let contexts = place.sign_contexts(magnitude);
+                let opposite = self.integers.sign(coder, opposite, &contexts);
+                if opposite != place.expects_negative() {
+                    decoded = -decoded;
+                }
+            }
+            *value = decoded;
+            neighbourhood.learn(before, &place, decoded, &mut self.filter);
+        }
+    }
 }
