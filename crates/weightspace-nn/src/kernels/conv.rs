@@ -159,7 +159,7 @@ impl Conv<'_> {
                 }
                 match (L::WIDE, O) {
                     (true, 1) => tiles!(16, 14, 8, 7, 4, 2, 1),
-                    (true, _) => tiles!(14, 12, 8, 7, 4, 2, 1),
+                    (true, _) => tiles!(8, 7, 4, 2, 1),
                     (false, _) => tiles!(6, 4, 2, 1),
                 }
             }
