@@ -27,7 +27,7 @@ pub struct Quantized {
 }
 
 impl Quantized {
-    /// The step of an output channel: see docs/format.md.
+    /// The step of an output channel: `scale` * 2^(-e/8), computed as docs/format.md says.
     ///
     /// # Panics
     /// If there are channel exponents, but none for `channel`.
