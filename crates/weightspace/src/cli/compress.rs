@@ -22,6 +22,9 @@ use super::{Global, Outcome, output, text};
 /// Bits of a weight when nothing else is asked for.
 const DEFAULT_BITS: u8 = 8;
 
+/// Calibration images when the number is not given.
+const DEFAULT_CALIBRATION: usize = 512;
+
 /// Compress a checkpoint into one small .wsp file
 #[derive(Args)]
 pub struct Compress {
@@ -65,10 +68,10 @@ struct QuantizeArgs {
     /// Smallest accuracy on held-out training images, as a fraction
     #[arg(long, value_name = "A", value_parser = fraction, requires = "data")]
     target_accuracy: Option<f64>,
-    /// Round by second order and correct biases with N training images, without labels [N: 512]
-    #[arg(long, value_name = "N", num_args = 0..=1, default_value_t = 0,
-          default_missing_value = "512", hide_default_value = true, requires = "data")]
-    calibrate: usize,
+    /// Round by second order and correct biases with N training images, without labels [default:
+    /// 512 where --data comes with a target, else 0]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "512", requires = "data")]
+    calibrate: Option<usize>,
     /// Keep batch normalisations apart from the layers before them
     #[arg(long)]
     no_fold: bool,
@@ -184,7 +187,7 @@ fn compress(
     let progress = |phase: &str, done, total| bar.report(phase, done, total);
     let tensors = match arguments.method.method {
         Method::Quantize => {
-            let options = arguments.quantize.options(global);
+            let options = arguments.quantize.options(arguments.data.is_some(), global);
             quantize::compress(&header, &weights, net, images, &options, &progress)
         }
         other => unreachable!("{} is not in the table of methods", other.name()),
@@ -205,14 +208,17 @@ fn compress(
 }
 
 impl QuantizeArgs {
-    fn options(&self, global: &Global) -> Options {
+    fn options(&self, with_data: bool, global: &Global) -> Options {
         let target = match (self.target_bytes, self.target_accuracy) {
             (Some(bytes), _) => Target::Bytes(bytes),
             (None, Some(accuracy)) => Target::Accuracy(accuracy),
             (None, None) => Target::Bits(self.bits.unwrap_or(DEFAULT_BITS)),
         };
         let fold = !self.no_fold;
-        Options { target, fold, calibrate: self.calibrate, seed: global.seed() }
+        // Sharing bits out needs images to measure with: whoever names a data set means to use it.
+        let wanted = with_data && !matches!(target, Target::Bits(_));
+        let calibrate = self.calibrate.unwrap_or(if wanted { DEFAULT_CALIBRATION } else { 0 });
+        Options { target, fold, calibrate, seed: global.seed() }
     }
 
     /// Bytes of the file that these options lead to, without what entropy coding saves.
