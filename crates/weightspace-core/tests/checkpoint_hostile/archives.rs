@@ -127,7 +127,7 @@ fn archives_that_lie() {
         ("size of everything", stored().with(|m| m.size = u32::MAX - 1), "claims"),
         ("stored beyond the end", stored().with(|m| m.stored_size = u32::MAX - 1), "zip member"),
         ("inflates to more", deflated().with(|m| m.size -= 1), "needs 8"),
-        ("inflates to less", deflated().with(|m| m.size += 1), "after its 8"),
+        ("inflates to less", deflated().with(|m| m.size += 1), "expected 8"),
         ("inflates to 4 GB", deflated().with(|m| m.size = u32::MAX - 1), "claims to inflate"),
         ("broken deflate", deflated().with(|m| m.data.fill(0xff)), "zip member"),
         ("nowhere", stored().with(|m| m.offset = Some(u32::MAX - 1)), "zip member"),
@@ -139,7 +139,7 @@ fn archives_that_lie() {
         ("another kind of file", Member::stored("a.txt", b"hello"), "neither"),
         ("a control name", Member::stored("\x1b[2J\n.npy", b"hello"), r"\u{1b}[2J\n"),
         ("a huge shape", Member::stored("a.npy", &npy("(99999999999,)", &[0])), "needs"),
-        ("a huge scalar", Member::stored("a.npy", &npy("(1,)", &[0; 9])), "after its 1"),
+        ("a huge scalar", Member::stored("a.npy", &npy("(1,)", &[0; 9])), "expected 1"),
     ] {
         table.push(Hostile::new(what, zip(&[member, other()]), message));
     }

@@ -158,7 +158,7 @@ fn malformed_npy_headers() {
         ("''", "(2,)", "not numbers"),
         ("'é4'", "(2,)", "not numbers"),
         ("[('x', '<f4')]", "(4,)", "structured"),
-        ("'<f4'", "(3,)", "after its 12"),
+        ("'<f4'", "(3,)", "expected 12"),
         ("'<f4'", "(5,)", "needs 20 bytes"),
         ("'<f4'", "(4611686018427387905, 4)", "impossible"),
         ("'<f4'", "(0, 4611686018427387905, 4)", "impossible"),
