@@ -3,8 +3,12 @@
 //! Images go through the network in small chunks, one chunk per thread at a time. Every image's
 //! result is independent of the chunk it is in and of the number of threads.
 
+mod fusion;
 mod plan;
+mod product;
 mod run;
+mod single;
+pub mod training;
 mod weights;
 
 use std::sync::Mutex;
@@ -108,7 +112,7 @@ impl Engine {
 
     /// Values of one image.
     pub fn input_len(&self) -> usize {
-        self.net.input_shape().element_count()
+        self.net.input_len()
     }
 
     /// Replaces the weights of one step by those of another state dict: layerwise methods change
@@ -117,7 +121,7 @@ impl Engine {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn reload_step(&mut self, step: usize, weights: &StateDict) -> Result<(), EngineError> {
-        self.weights[step] = StepWeights::new(&self.net, &self.plan.steps[step], weights)?;
+        self.weights[step] = StepWeights::new(&self.net, &self.plan, step, weights)?;
         Ok(())
     }
 
@@ -162,7 +166,7 @@ impl Engine {
 
     /// Runs one step for the images that `activations` holds.
     pub fn run_step(&self, step: usize, activations: &mut Activations) {
-        let (step, weights) = (&self.plan.steps[step], &self.weights[step]);
+        let weights = &self.weights[step];
         run::run_step(&self.net, &self.plan, step, weights, self.set, activations);
     }
 }

@@ -1,17 +1,17 @@
 //! Running one step of a plan on a chunk of images.
 
-use super::plan::{Plan, Step, StepKind};
+use super::plan::{Plan, StepKind};
+use super::product::Ending;
+use super::single::{self, Context, Value};
 use super::weights::StepWeights;
-use crate::kernels::conv::{BLOCK, Conv, ConvShape, Strides};
-use crate::kernels::maps::{self, Blocked};
-use crate::kernels::norm::{self, LocalResponse};
-use crate::kernels::pool;
-use crate::kernels::simd::{InstructionSet, dispatch};
-use crate::net::{Net, NodeId, Op};
+use crate::kernels::batch_norm;
+use crate::kernels::simd::InstructionSet;
+use crate::net::{Net, NodeId};
 
 /// The values of one chunk of images.
 pub struct Activations {
     slots: Vec<Vec<f32>>,
+    scratch: Vec<f32>,
     images: usize,
 }
 
@@ -19,7 +19,7 @@ impl Activations {
     /// Zeroed buffers for up to `capacity` images.
     pub fn new(plan: &Plan, capacity: usize) -> Self {
         let slots = plan.slots.iter().map(|layout| vec![0.0; layout.len() * capacity]).collect();
-        Activations { slots, images: 0 }
+        Activations { slots, scratch: vec![0.0; plan.scratch], images: 0 }
     }
 
     /// Number of images held.
@@ -27,18 +27,24 @@ impl Activations {
         self.images
     }
 
-    /// Puts images (channel-major) into the input's buffer.
+    /// Puts samples (all inputs of each, channel-major) into the inputs' buffers.
     ///
     /// # Panics
     /// If there are more images than the buffers were made for.
     pub fn load(&mut self, net: &Net, plan: &Plan, images: &[f32]) {
-        let len = net.input_shape().element_count();
-        let layout = plan.layouts[0];
+        let len = net.input_len();
         self.images = images.len() / len;
-        let Some(slot) = plan.slot_of[0] else { return };
-        let blocked = self.slots[slot].chunks_exact_mut(layout.len());
-        for (image, blocked) in images.chunks_exact(len).zip(blocked) {
-            layout.scatter(image, blocked);
+        let mut first = 0;
+        for input in net.inputs() {
+            let layout = plan.layouts[input.index()];
+            let count = net.node(input).shape.element_count();
+            if let Some(slot) = plan.slot_of[input.index()] {
+                let blocked = self.slots[slot].chunks_exact_mut(layout.len());
+                for (image, blocked) in images.chunks_exact(len).zip(blocked) {
+                    layout.scatter(&image[first..first + count], blocked);
+                }
+            }
+            first += count;
         }
     }
 
@@ -64,166 +70,51 @@ impl Activations {
 pub fn run_step(
     net: &Net,
     plan: &Plan,
-    step: &Step,
+    index: usize,
     weights: &StepWeights,
     set: InstructionSet,
     activations: &mut Activations,
 ) {
+    let step = &plan.steps[index];
     let Some(slot) = plan.slot_of[step.output.index()] else { return };
     let mut output = std::mem::take(&mut activations.slots[slot]);
-    match (&step.kind, &net.node(step.node).op) {
-        (&StepKind::Product { residual, relu, .. }, Op::Conv2d { .. }) => {
-            convolve(net, plan, step, weights, (residual, relu), set, activations, &mut output)
-        }
-        (&StepKind::Product { relu, .. }, &Op::Linear { in_features, .. }) => {
-            linear(plan, step, weights, relu, in_features, set, activations, &mut output)
-        }
-        _ => {
-            let layout = plan.layouts[step.output.index()];
-            for (image, output) in
-                output.chunks_exact_mut(layout.len()).take(activations.images).enumerate()
-            {
-                simple(net, plan, step, weights, activations, image, (&layout, output));
+    let mut scratch = std::mem::take(&mut activations.scratch);
+    let layout_of = |id: NodeId| &plan.layouts[id.index()];
+    let layout = layout_of(step.output);
+    if let (&StepKind::Product { residual, relu, .. }, Some(pass)) =
+        (&step.kind, &plan.passes[index])
+    {
+        let all = |id: NodeId| plan.slot_of[id.index()].map(|slot| activations.slots[slot].as_slice());
+        let residual = residual.and_then(|id| Some((layout_of(id), all(id)?)));
+        let ending = Ending { bias: &weights.bias, residual, relu, accumulate: false };
+        let input = all(step.inputs[0]).unwrap_or(&[]);
+        let packed = &weights.weight;
+        pass.run(set, activations.images, input, packed, ending, &mut output, &mut scratch);
+    } else {
+        for (image, output) in
+            output.chunks_exact_mut(layout.len()).take(activations.images).enumerate()
+        {
+            let value = |which: usize| -> Value<'_> {
+                let id = step.inputs[which.min(step.inputs.len() - 1)];
+                (layout_of(id), activations.value(plan, id, image).unwrap_or(&[]))
+            };
+            if let StepKind::Normalise { residual, relu } = step.kind {
+                let affine = (&weights.weight[..], &weights.bias[..]);
+                let residual = residual.map(|_| value(1));
+                batch_norm::normalise(set, affine, value(0), residual, relu, (layout, output));
+            } else {
+                let context = Context {
+                    set,
+                    weight: &weights.weight,
+                    bias: &weights.bias,
+                    mask: None,
+                    scratch: &mut scratch,
+                };
+                let op = &net.node(step.node).op;
+                single::forward(op, context, [value(0), value(1)], (layout, output));
             }
         }
     }
     activations.slots[slot] = output;
-}
-
-fn input_of<'a>(
-    plan: &Plan,
-    step: &Step,
-    which: usize,
-    activations: &'a Activations,
-    image: usize,
-) -> &'a [f32] {
-    activations.value(plan, step.inputs[which], image).unwrap_or(&[])
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
-fn convolve(
-    net: &Net,
-    plan: &Plan,
-    step: &Step,
-    weights: &StepWeights,
-    (residual, relu): (Option<NodeId>, bool),
-    set: InstructionSet,
-    activations: &Activations,
-    output: &mut [f32],
-) {
-    let Op::Conv2d { out_channels, in_channels, window, .. } = net.node(step.node).op else {
-        return;
-    };
-    let from = plan.layouts[step.inputs[0].index()];
-    let to = plan.layouts[step.output.index()];
-    let shape = ConvShape {
-        in_channels,
-        out_blocks: out_channels.div_ceil(BLOCK),
-        kernel: window.size,
-        stride: window.stride,
-        height: to.height,
-        width: to.width,
-    };
-    let strides = from.strides();
-    let first = (from.border - window.padding) * (strides.row + strides.pixel);
-    for (image, output) in output.chunks_exact_mut(to.len()).take(activations.images).enumerate() {
-        let residual = residual.and_then(|id| {
-            let layout = plan.layouts[id.index()];
-            let values = activations.value(plan, id, image)?;
-            Some((&values[layout.origin()..], layout.strides()))
-        });
-        let conv = Conv {
-            shape,
-            input: &input_of(plan, step, 0, activations, image)[first..],
-            input_strides: strides,
-            weights: &weights.weight,
-            bias: &weights.bias,
-            residual,
-            relu,
-            output: &mut output[to.origin()..],
-            output_strides: to.strides(),
-        };
-        dispatch(set, conv);
-    }
-}
-
-/// A linear layer is a 1x1 convolution whose pixels are the images of the chunk.
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
-fn linear(
-    plan: &Plan,
-    step: &Step,
-    weights: &StepWeights,
-    relu: bool,
-    in_features: usize,
-    set: InstructionSet,
-    activations: &Activations,
-    output: &mut [f32],
-) {
-    let from = plan.layouts[step.inputs[0].index()].len();
-    let to = plan.layouts[step.output.index()].len();
-    let images = activations.images;
-    let Some(slot) = plan.slot_of[step.inputs[0].index()] else { return };
-    if images == 0 {
-        return;
-    }
-    let conv = Conv {
-        shape: ConvShape {
-            in_channels: in_features,
-            out_blocks: to / BLOCK,
-            kernel: 1,
-            stride: 1,
-            height: 1,
-            width: images,
-        },
-        input: &activations.slots[slot],
-        input_strides: Strides { block: BLOCK, row: 0, pixel: from },
-        weights: &weights.weight,
-        bias: &weights.bias,
-        residual: None,
-        relu,
-        output,
-        output_strides: Strides { block: BLOCK, row: 0, pixel: to },
-    };
-    dispatch(set, conv);
-}
-
-/// Every operation that is no product, on one image.
-fn simple(
-    net: &Net,
-    plan: &Plan,
-    step: &Step,
-    weights: &StepWeights,
-    activations: &Activations,
-    image: usize,
-    output: (&Blocked, &mut [f32]),
-) {
-    let layout = |which: usize| &plan.layouts[step.inputs[which].index()];
-    let values = |which: usize| input_of(plan, step, which, activations, image);
-    let input = (layout(0), values(0));
-    match net.node(step.node).op {
-        Op::Add => {
-            let relu = matches!(step.kind, StepKind::Add { relu: true });
-            maps::add(input, (layout(1), values(1)), output, relu)
-        }
-        Op::BatchNorm { .. } => norm::affine(&weights.weight, &weights.bias, input, output),
-        Op::GroupNorm { groups, eps, .. } => {
-            norm::group(groups, eps, &weights.weight, &weights.bias, input, output)
-        }
-        Op::LocalResponseNorm { size, alpha, beta, k } => {
-            norm::local_response(LocalResponse { size, alpha, beta, k }, input, output)
-        }
-        Op::Activation(activation) => maps::activate(activation, input, output),
-        Op::MaxPool(window) => pool::max(window, input, output),
-        Op::AvgPool(window) => pool::mean(window, input, output),
-        Op::GlobalAvgPool => pool::global_mean(input, output),
-        Op::Dropout { .. } => {
-            maps::for_each_row(input, output, |_, from, to| to.copy_from_slice(from))
-        }
-        Op::PadShortcut { stride, .. } => maps::pad_shortcut(stride, input, output),
-        Op::Flatten => {
-            let channels = output.0.channels;
-            input.0.gather(input.1, &mut output.1[..channels]);
-        }
-        Op::Input | Op::Conv2d { .. } | Op::Linear { .. } => {}
-    }
+    activations.scratch = scratch;
 }

@@ -3,8 +3,9 @@
 use weightspace_core::StateDict;
 
 use super::EngineError;
-use super::plan::{Plan, Step, StepKind};
-use crate::kernels::conv::{BLOCK, pack_weights};
+use super::plan::{Plan, StepKind};
+use super::product::{Pass, Weight};
+use crate::kernels::maps::BLOCK;
 use crate::net::{Net, NodeId, Op};
 
 /// What one step needs besides its inputs.
@@ -65,23 +66,28 @@ impl StepWeights {
     ///
     /// # Errors
     /// If a tensor is missing or has another number of elements than the network says.
-    pub fn new(net: &Net, step: &Step, weights: &StateDict) -> Result<Self, EngineError> {
+    pub fn new(
+        net: &Net,
+        plan: &Plan,
+        step: usize,
+        weights: &StateDict,
+    ) -> Result<Self, EngineError> {
+        let (step, pass) = (&plan.steps[step], &plan.passes[step]);
         let node = net.node(step.node);
         let name = |suffix: &str| format!("{}.{suffix}", node.name);
+        if let (Some(shape), Some(pass)) = (Weight::of(&node.op), pass) {
+            let weight = tensor(weights, &name("weight"), shape.len())?;
+            let has_bias = matches!(
+                node.op,
+                Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. }
+            );
+            let bias = match has_bias {
+                true => tensor(weights, &name("bias"), shape.out_channels)?,
+                false => vec![0.0; shape.out_channels],
+            };
+            return product(net, &step.kind, pass, weights, weight, bias);
+        }
         match (&node.op, &step.kind) {
-            (&Op::Conv2d { out_channels, in_channels, window, bias }, kind) => {
-                let per_filter = in_channels * window.size * window.size;
-                let weight = tensor(weights, &name("weight"), out_channels * per_filter)?;
-                let bias =
-                    if bias { Some(tensor(weights, &name("bias"), out_channels)?) } else { None };
-                product(net, kind, weights, weight, bias, [out_channels, in_channels, window.size])
-            }
-            (&Op::Linear { out_features, in_features, bias }, kind) => {
-                let weight = tensor(weights, &name("weight"), out_features * in_features)?;
-                let bias =
-                    if bias { Some(tensor(weights, &name("bias"), out_features)?) } else { None };
-                product(net, kind, weights, weight, bias, [out_features, in_features, 1])
-            }
             (Op::BatchNorm { .. }, _) => {
                 let affine = batch_norm_affine(net, step.node, weights)?;
                 Ok(StepWeights {
@@ -93,6 +99,17 @@ impl StepWeights {
                 weight: padded(tensor(weights, &name("weight"), channels)?),
                 bias: padded(tensor(weights, &name("bias"), channels)?),
             }),
+            (&Op::LayerNorm { width, bias, .. }, _) => Ok(StepWeights {
+                weight: padded(tensor(weights, &name("weight"), width)?),
+                bias: match bias {
+                    true => padded(tensor(weights, &name("bias"), width)?),
+                    false => padded(vec![0.0; width]),
+                },
+            }),
+            (&Op::Embedding { count, width }, _) => Ok(StepWeights {
+                weight: tensor(weights, &name("weight"), count * width)?,
+                bias: Vec::new(),
+            }),
             _ => Ok(StepWeights::default()),
         }
     }
@@ -102,27 +119,28 @@ impl StepWeights {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn all(net: &Net, plan: &Plan, weights: &StateDict) -> Result<Vec<Self>, EngineError> {
-        plan.steps.iter().map(|step| StepWeights::new(net, step, weights)).collect()
+        (0..plan.steps.len()).map(|step| StepWeights::new(net, plan, step, weights)).collect()
     }
 }
 
 fn product(
     net: &Net,
     kind: &StepKind,
+    pass: &Pass,
     weights: &StateDict,
     mut weight: Vec<f32>,
-    bias: Option<Vec<f32>>,
-    [out, input, kernel]: [usize; 3],
+    mut bias: Vec<f32>,
 ) -> Result<StepWeights, EngineError> {
-    let mut bias = bias.unwrap_or_else(|| vec![0.0; out]);
     if let &StepKind::Product { batch_norm: Some(node), .. } = kind {
         let affine = batch_norm_affine(net, node, weights)?;
-        let filters = weight.chunks_exact_mut(input * kernel * kernel);
+        let per_filter = weight.len() / bias.len();
+        let filters = weight.chunks_exact_mut(per_filter);
         for ((filter, bias), (scale, shift)) in filters.zip(&mut bias).zip(affine) {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             *bias = (f64::from(*bias) * scale + shift) as f32;
         }
     }
-    let weight = pack_weights(&weight, out, input, kernel);
-    Ok(StepWeights { weight, bias: padded(bias) })
+    let mut packed = vec![0.0; pass.packed_len()];
+    pass.pack(&weight, &mut packed);
+    Ok(StepWeights { weight: packed, bias: padded(bias) })
 }

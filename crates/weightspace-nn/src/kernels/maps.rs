@@ -1,31 +1,62 @@
 //! Where the values of one sample stand in memory, and moving them in and out.
 
-use super::conv::{BLOCK, Strides};
-use crate::net::{Activation, Shape};
+use crate::net::Shape;
+
+/// Channels of one block.
+pub const BLOCK: usize = 16;
+
+/// Where the values of one operand stand, in `f32` elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strides {
+    /// From one sample to the next.
+    pub sample: usize,
+    /// From one block of 16 channels to the next.
+    pub block: usize,
+    /// From one row to the next.
+    pub row: usize,
+    /// From one pixel to the next.
+    pub pixel: usize,
+}
 
 /// Memory layout of one sample's value.
 ///
-/// Feature maps: `[channels / 16][height + 2 border][width + 2 border][16]`. Vectors: one row of
-/// whole blocks. Lanes beyond the last channel and the border hold zeros.
+/// Feature maps: `[channels / 16][height + 2 border][width + 2 border][16]`. Tokens and vectors (one
+/// token): `[count][width / 16][16]`, so that the tokens of all samples of a chunk are the rows of
+/// one matrix. Lanes beyond the last channel and the border hold zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Blocked {
-    /// Channels, or elements of a vector.
+    /// Channels, or elements of a token.
     pub channels: usize,
-    /// Rows; 1 for a vector.
+    /// Rows; 1 for tokens.
     pub height: usize,
-    /// Columns; 1 for a vector.
+    /// Columns, or tokens.
     pub width: usize,
     /// Zeros on every side.
     pub border: usize,
+    /// The blocks of one token stand together, not the pixels of one block.
+    pub token_major: bool,
 }
 
 impl Blocked {
     /// The layout of a shape.
     pub fn new(shape: Shape, border: usize) -> Self {
         match shape {
-            Shape::Maps { channels, height, width } => Blocked { channels, height, width, border },
-            Shape::Vector(channels) => Blocked { channels, height: 1, width: 1, border: 0 },
+            Shape::Maps { channels, height, width } => {
+                Blocked { channels, height, width, border, token_major: false }
+            }
+            Shape::Tokens { count, width } => Blocked::tokens(count, width),
+            Shape::Vector(len) => Blocked::tokens(1, len),
         }
+    }
+
+    /// `count` tokens of `channels` elements.
+    pub fn tokens(count: usize, channels: usize) -> Self {
+        Blocked { channels, height: 1, width: count, border: 0, token_major: true }
+    }
+
+    /// The same values with another border; tokens have none.
+    pub fn with_border(self, border: usize) -> Self {
+        Blocked { border: if self.token_major { 0 } else { border }, ..self }
     }
 
     /// Blocks of 16 channels.
@@ -35,13 +66,19 @@ impl Blocked {
 
     /// Distances between neighbours.
     pub fn strides(&self) -> Strides {
+        let sample = self.len();
+        if self.token_major {
+            let token = self.blocks() * BLOCK;
+            return Strides { sample, block: BLOCK, row: sample, pixel: token };
+        }
         let row = (self.width + 2 * self.border) * BLOCK;
-        Strides { block: (self.height + 2 * self.border) * row, row, pixel: BLOCK }
+        Strides { sample, block: (self.height + 2 * self.border) * row, row, pixel: BLOCK }
     }
 
     /// Length of one sample.
     pub fn len(&self) -> usize {
-        self.blocks() * self.strides().block
+        let pixels = (self.height + 2 * self.border) * (self.width + 2 * self.border);
+        self.blocks() * BLOCK * pixels
     }
 
     /// True when there is nothing.
@@ -51,6 +88,9 @@ impl Blocked {
 
     /// Position of pixel (0, 0) of the first block.
     pub fn origin(&self) -> usize {
+        if self.token_major {
+            return 0;
+        }
         let s = self.strides();
         self.border * (s.row + s.pixel)
     }
@@ -61,7 +101,35 @@ impl Blocked {
         self.origin() + block * s.block + y * s.row + x * s.pixel
     }
 
-    /// One row of one block, inside the border.
+    /// The pixels of one row of one block, inside the border.
+    #[inline(always)]
+    pub fn pixels<'a>(
+        &self,
+        values: &'a [f32],
+        block: usize,
+        y: usize,
+    ) -> impl Iterator<Item = &'a [f32; BLOCK]> + use<'a> {
+        let s = self.strides();
+        let start = self.at(block, y, 0);
+        let values = &values[start..start + (self.width - 1) * s.pixel + BLOCK];
+        values.as_chunks().0.iter().step_by(s.pixel / BLOCK)
+    }
+
+    /// The pixels of one row of one block, inside the border.
+    #[inline(always)]
+    pub fn pixels_mut<'a>(
+        &self,
+        values: &'a mut [f32],
+        block: usize,
+        y: usize,
+    ) -> impl Iterator<Item = &'a mut [f32; BLOCK]> + use<'a> {
+        let s = self.strides();
+        let start = self.at(block, y, 0);
+        let values = &mut values[start..start + (self.width - 1) * s.pixel + BLOCK];
+        values.as_chunks_mut().0.iter_mut().step_by(s.pixel / BLOCK)
+    }
+
+    /// One row of one block, inside the border; not of tokens.
     pub fn row<'a>(&self, values: &'a [f32], block: usize, y: usize) -> &'a [[f32; BLOCK]] {
         let start = self.at(block, y, 0);
         values[start..start + self.width * BLOCK].as_chunks().0
@@ -78,8 +146,27 @@ impl Blocked {
         values[start..start + self.width * BLOCK].as_chunks_mut().0
     }
 
-    /// Writes a channel-major sample (C, H, W) into blocks.
+    /// Sets the lanes beyond the last channel to zero.
+    pub fn clear_padding(&self, values: &mut [f32]) {
+        let lanes = self.channels % BLOCK;
+        if lanes > 0 {
+            for y in 0..self.height {
+                for pixel in self.pixels_mut(values, self.blocks() - 1, y) {
+                    pixel[lanes..].fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// Writes a sample (C, H, W for maps, token by token for tokens) into blocks.
     pub fn scatter(&self, sample: &[f32], values: &mut [f32]) {
+        if self.token_major {
+            let tokens = values.chunks_exact_mut(self.strides().pixel);
+            for (token, source) in tokens.zip(sample.chunks_exact(self.channels)) {
+                token[..self.channels].copy_from_slice(source);
+            }
+            return;
+        }
         let plane = self.height * self.width;
         for c in 0..self.channels {
             for y in 0..self.height {
@@ -92,8 +179,36 @@ impl Blocked {
         }
     }
 
-    /// Reads a channel-major sample (C, H, W) out of blocks.
+    /// Adds a sample (C, H, W for maps, token by token for tokens) to blocks.
+    pub fn add_scattered(&self, sample: &[f32], values: &mut [f32]) {
+        if self.token_major {
+            let tokens = values.chunks_exact_mut(self.strides().pixel);
+            for (token, source) in tokens.zip(sample.chunks_exact(self.channels)) {
+                token.iter_mut().zip(source).for_each(|(to, from)| *to += from);
+            }
+            return;
+        }
+        let plane = self.height * self.width;
+        for c in 0..self.channels {
+            for y in 0..self.height {
+                let source = &sample[c * plane + y * self.width..][..self.width];
+                let row = self.row_mut(values, c / BLOCK, y);
+                for (pixel, &value) in row.iter_mut().zip(source) {
+                    pixel[c % BLOCK] += value;
+                }
+            }
+        }
+    }
+
+    /// Reads a sample (C, H, W for maps, token by token for tokens) out of blocks.
     pub fn gather(&self, values: &[f32], sample: &mut [f32]) {
+        if self.token_major {
+            let tokens = values.chunks_exact(self.strides().pixel);
+            for (token, target) in tokens.zip(sample.chunks_exact_mut(self.channels)) {
+                target.copy_from_slice(&token[..self.channels]);
+            }
+            return;
+        }
         let plane = self.height * self.width;
         for c in 0..self.channels {
             for y in 0..self.height {
@@ -107,37 +222,31 @@ impl Blocked {
     }
 }
 
-/// Calls `f` with every pair of rows of an input and an output of equal height and width.
-pub fn for_each_row(
+/// Calls `f` with every pair of pixels of an input and an output of equal height and width.
+#[inline(always)]
+pub fn for_each_pixel(
     input: (&Blocked, &[f32]),
     output: (&Blocked, &mut [f32]),
-    mut f: impl FnMut(usize, &[[f32; BLOCK]], &mut [[f32; BLOCK]]),
+    mut f: impl FnMut(usize, &[f32; BLOCK], &mut [f32; BLOCK]),
 ) {
     let (from, source) = input;
     let (to, target) = output;
     for block in 0..from.blocks() {
         for y in 0..from.height {
-            f(block, from.row(source, block, y), to.row_mut(target, block, y));
+            let target = to.pixels_mut(target, block, y);
+            for (from, to) in from.pixels(source, block, y).zip(target) {
+                f(block, from, to);
+            }
         }
     }
 }
 
-/// Applies a non-linearity to every channel; lanes beyond the last channel stay zero.
-pub fn activate(activation: Activation, input: (&Blocked, &[f32]), output: (&Blocked, &mut [f32])) {
-    let f: fn(f32) -> f32 = match activation {
-        Activation::Relu => |x| x.max(0.0),
-        Activation::Gelu => |x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
-        Activation::Tanh => f32::tanh,
-        Activation::Sigmoid => |x| 1.0 / (1.0 + (-x).exp()),
-    };
-    let channels = input.0.channels;
-    for_each_row(input, output, |block, source, target| {
-        let lanes = (channels - block * BLOCK).min(BLOCK);
-        for (to, from) in target.iter_mut().zip(source) {
-            for (to, &from) in to[..lanes].iter_mut().zip(from) {
-                *to = f(from);
-            }
-            to[lanes..].fill(0.0);
+/// y = x, or y += x.
+pub fn copy(input: (&Blocked, &[f32]), output: (&Blocked, &mut [f32]), accumulate: bool) {
+    let keep = if accumulate { 1.0 } else { 0.0 };
+    for_each_pixel(input, output, |_, from, to| {
+        for lane in 0..BLOCK {
+            to[lane] = to[lane] * keep + from[lane];
         }
     });
 }
@@ -149,18 +258,17 @@ pub fn add(
     output: (&Blocked, &mut [f32]),
     relu: bool,
 ) {
-    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let (layout, values) = b;
-    let mut y = 0;
-    for_each_row(a, output, |block, first, target| {
-        let second = layout.row(values, block, y % layout.height);
-        for ((to, p), q) in target.iter_mut().zip(first).zip(second) {
-            for lane in 0..BLOCK {
-                to[lane] = (p[lane] + q[lane]).max(floor);
+    let (to, target) = output;
+    copy(a, (to, target), false);
+    copy(b, (to, target), true);
+    if relu {
+        for value in target {
+            // Not `max`, which would turn NaN into 0.
+            if *value < 0.0 {
+                *value = 0.0;
             }
         }
-        y += 1;
-    });
+    }
 }
 
 /// The option A shortcut: every `stride`-th pixel, channels moved up by half of the new ones.
@@ -185,13 +293,60 @@ pub fn pad_shortcut(stride: usize, input: (&Blocked, &[f32]), output: (&Blocked,
     }
 }
 
+/// dx += dy through the option A shortcut.
+pub fn pad_shortcut_backward(
+    stride: usize,
+    gradient: (&Blocked, &[f32]),
+    output: (&Blocked, &mut [f32]),
+) {
+    let (to, dy) = gradient;
+    let (from, dx) = output;
+    let shift = (to.channels - from.channels) / 2;
+    for channel in 0..from.channels {
+        let (block, lane) = ((channel + shift) / BLOCK, (channel + shift) % BLOCK);
+        for y in 0..to.height {
+            let target = from.row_mut(dx, channel / BLOCK, y * stride);
+            for (x, pixel) in to.row(dy, block, y).iter().enumerate() {
+                target[x * stride][channel % BLOCK] += pixel[lane];
+            }
+        }
+    }
+}
+
+/// Two sequences of tokens side by side.
+pub fn concat(a: (&Blocked, &[f32]), b: (&Blocked, &[f32]), output: (&Blocked, &mut [f32])) {
+    let (to, target) = output;
+    for token in 0..to.width {
+        let target = &mut target[token * to.strides().pixel..][..to.channels];
+        let (first, second) = target.split_at_mut(a.0.channels);
+        first.copy_from_slice(&a.1[token * a.0.strides().pixel..][..first.len()]);
+        second.copy_from_slice(&b.1[token * b.0.strides().pixel..][..second.len()]);
+    }
+}
+
+/// dx += the part of dy that starts at element `first` of every token.
+pub fn concat_backward(
+    first: usize,
+    gradient: (&Blocked, &[f32]),
+    output: (&Blocked, &mut [f32]),
+) {
+    let (from, dy) = gradient;
+    let (to, dx) = output;
+    for token in 0..to.width {
+        let dy = &dy[token * from.strides().pixel + first..][..to.channels];
+        let dx = &mut dx[token * to.strides().pixel..][..to.channels];
+        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn samples_survive_blocking() {
-        let layout = Blocked { channels: 19, height: 3, width: 5, border: 2 };
+        let shape = Shape::Maps { channels: 19, height: 3, width: 5 };
+        let layout = Blocked::new(shape, 2);
         let sample: Vec<f32> = (0..19 * 15).map(|i| i as f32 + 1.0).collect();
         let mut blocked = vec![0.0; layout.len()];
         layout.scatter(&sample, &mut blocked);

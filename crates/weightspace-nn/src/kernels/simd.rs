@@ -41,17 +41,29 @@ pub trait Lanes: Copy {
     /// The processor has the instruction set.
     unsafe fn add(self, other: Self) -> Self;
 
+    /// self - other.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn sub(self, other: Self) -> Self;
+
     /// self * other.
     ///
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn mul(self, other: Self) -> Self;
 
-    /// The larger of each pair of lanes.
+    /// The larger of each pair of lanes; the second where either is NaN.
     ///
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn max(self, other: Self) -> Self;
+
+    /// The lanes where `other` is positive, else 0.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn where_positive(self, other: Self) -> Self;
 }
 
 /// Plain arrays: whatever the compiler makes of them.
@@ -89,13 +101,23 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
         Portable(std::array::from_fn(|i| self.0[i] * other.0[i]))
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i].max(other.0[i])))
+        Portable(std::array::from_fn(|i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] }))
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| if other.0[i] > 0.0 { self.0[i] } else { 0.0 }))
     }
 }
 
@@ -147,6 +169,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx2(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
@@ -156,6 +184,18 @@ mod x86 {
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_positive(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe {
+                let zero = _mm256_setzero_ps();
+                Avx2(
+                    _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(other.0, zero)),
+                    _mm256_and_ps(self.1, _mm256_cmp_ps::<_CMP_GT_OQ>(other.1, zero)),
+                )
+            }
         }
     }
 
@@ -199,6 +239,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_sub_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_mul_ps(self.0, other.0)) }
@@ -208,6 +254,15 @@ mod x86 {
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_positive(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe {
+                let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other.0, _mm512_setzero_ps());
+                Avx512(_mm512_maskz_mov_ps(mask, self.0))
+            }
         }
     }
 }

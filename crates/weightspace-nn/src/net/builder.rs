@@ -24,6 +24,16 @@ impl NetBuilder {
         Self::start(Shape::Vector(len))
     }
 
+    /// Starts a network that reads a sequence of tokens.
+    pub fn tokens(count: usize, width: usize) -> (Self, NodeId) {
+        Self::start(Shape::Tokens { count, width })
+    }
+
+    /// A further input; its values stand behind those of the inputs before.
+    pub fn input(&mut self, shape: Shape) -> NodeId {
+        self.push("", Op::Input, &[], shape)
+    }
+
     fn start(shape: Shape) -> (Self, NodeId) {
         let node = Node { name: String::new(), op: Op::Input, inputs: Vec::new(), shape };
         (NetBuilder { nodes: vec![node] }, NodeId(0))
@@ -42,7 +52,7 @@ impl NetBuilder {
     fn maps_of(&self, id: NodeId) -> (usize, usize, usize) {
         match self.shape(id) {
             Shape::Maps { channels, height, width } => (channels, height, width),
-            Shape::Vector(n) => panic!("feature maps expected, found a vector of {n}"),
+            other => panic!("feature maps expected, found {other:?}"),
         }
     }
 
@@ -55,13 +65,27 @@ impl NetBuilder {
         window: Window,
         bias: bool,
     ) -> NodeId {
+        self.grouped_conv(name, input, out_channels, 1, window, bias)
+    }
+
+    /// Convolution in groups of channels; as many groups as input channels make it depthwise.
+    pub fn grouped_conv(
+        &mut self,
+        name: impl Into<String>,
+        input: NodeId,
+        out_channels: usize,
+        groups: usize,
+        window: Window,
+        bias: bool,
+    ) -> NodeId {
         let (in_channels, height, width) = self.maps_of(input);
+        assert!(in_channels % groups == 0 && out_channels % groups == 0, "whole groups");
         let shape = Shape::Maps {
             channels: out_channels,
             height: window.output_size(height),
             width: window.output_size(width),
         };
-        self.push(name, Op::Conv2d { out_channels, in_channels, window, bias }, &[input], shape)
+        self.push(name, Op::Conv2d { out_channels, in_channels, groups, window, bias }, &[input], shape)
     }
 
     /// Linear layer with bias; a conv before it must have been flattened.
@@ -71,11 +95,65 @@ impl NetBuilder {
         input: NodeId,
         out_features: usize,
     ) -> NodeId {
-        let Shape::Vector(in_features) = self.shape(input) else {
-            panic!("linear layer on feature maps: flatten them first")
+        self.projection(name, input, out_features, true)
+    }
+
+    /// Linear layer with or without bias, on a vector or on every token.
+    pub fn projection(
+        &mut self,
+        name: impl Into<String>,
+        input: NodeId,
+        out_features: usize,
+        bias: bool,
+    ) -> NodeId {
+        let (in_features, shape) = match self.shape(input) {
+            Shape::Vector(width) => (width, Shape::Vector(out_features)),
+            Shape::Tokens { count, width } => (width, Shape::Tokens { count, width: out_features }),
+            Shape::Maps { .. } => panic!("linear layer on feature maps: flatten them first"),
         };
-        let op = Op::Linear { out_features, in_features, bias: true };
-        self.push(name, op, &[input], Shape::Vector(out_features))
+        self.push(name, Op::Linear { out_features, in_features, bias }, &[input], shape)
+    }
+
+    /// Layer normalisation of every token (or of a vector) with eps 1e-5.
+    pub fn layer_norm(&mut self, name: impl Into<String>, input: NodeId, bias: bool) -> NodeId {
+        let shape = self.shape(input);
+        assert!(!matches!(shape, Shape::Maps { .. }), "layer norm of tokens or a vector");
+        self.push(name, Op::LayerNorm { width: shape.channels(), eps: 1e-5, bias }, &[input], shape)
+    }
+
+    fn tokens_of(&self, id: NodeId) -> (usize, usize) {
+        match self.shape(id) {
+            Shape::Tokens { count, width } => (count, width),
+            other => panic!("tokens expected, found {other:?}"),
+        }
+    }
+
+    /// Rows of a learned table, looked up by tokens of one element.
+    pub fn embedding(
+        &mut self,
+        name: impl Into<String>,
+        indices: NodeId,
+        count: usize,
+        width: usize,
+    ) -> NodeId {
+        let (tokens, one) = self.tokens_of(indices);
+        assert_eq!(one, 1, "an index is one element");
+        let shape = Shape::Tokens { count: tokens, width };
+        self.push(name, Op::Embedding { count, width }, &[indices], shape)
+    }
+
+    /// The elements of two sequences side by side.
+    pub fn concat(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        let ((count, first), (other, second)) = (self.tokens_of(a), self.tokens_of(b));
+        assert_eq!(count, other, "sequences of equal length");
+        self.push("", Op::Concat, &[a, b], Shape::Tokens { count, width: first + second })
+    }
+
+    /// Multi-head self-attention on query, key and value side by side.
+    pub fn attention(&mut self, input: NodeId, heads: usize) -> NodeId {
+        let (count, width) = self.tokens_of(input);
+        assert_eq!(width % (3 * heads), 0, "query, key and value of {heads} heads in {width}");
+        self.push("", Op::Attention { heads }, &[input], Shape::Tokens { count, width: width / 3 })
     }
 
     /// Batch normalisation with eps 1e-5.
@@ -148,6 +226,13 @@ impl NetBuilder {
         self.push("", Op::GlobalAvgPool, &[input], Shape::Vector(channels))
     }
 
+    /// Means over `size` x `size` windows that cover the maps.
+    pub fn adaptive_avg_pool(&mut self, input: NodeId, size: usize) -> NodeId {
+        let (channels, _, _) = self.maps_of(input);
+        let shape = Shape::Maps { channels, height: size, width: size };
+        self.push("", Op::AdaptiveAvgPool { size }, &[input], shape)
+    }
+
     /// Sum of two values.
     pub fn add(&mut self, a: NodeId, b: NodeId) -> NodeId {
         let shape = self.shape(a);
@@ -166,7 +251,7 @@ impl NetBuilder {
         self.push("", Op::PadShortcut { stride, out_channels }, &[input], shape)
     }
 
-    /// Feature maps to a vector.
+    /// Feature maps or tokens to a vector.
     pub fn flatten(&mut self, input: NodeId) -> NodeId {
         let len = self.shape(input).element_count();
         self.push("", Op::Flatten, &[input], Shape::Vector(len))

@@ -40,6 +40,13 @@ pub enum Shape {
         /// Columns.
         width: usize,
     },
+    /// A sequence of tokens: `count` vectors of `width` elements, one after the other.
+    Tokens {
+        /// Tokens.
+        count: usize,
+        /// Elements of one token.
+        width: usize,
+    },
     /// A vector.
     Vector(usize),
 }
@@ -49,14 +56,16 @@ impl Shape {
     pub fn element_count(self) -> usize {
         match self {
             Shape::Maps { channels, height, width } => channels * height * width,
+            Shape::Tokens { count, width } => count * width,
             Shape::Vector(n) => n,
         }
     }
 
-    /// Channels of feature maps, elements of a vector: the units a layer computes.
+    /// Channels of feature maps, elements of a token or a vector: the units a layer computes.
     pub fn channels(self) -> usize {
         match self {
             Shape::Maps { channels, .. } => channels,
+            Shape::Tokens { width, .. } => width,
             Shape::Vector(n) => n,
         }
     }
@@ -73,12 +82,19 @@ pub enum Activation {
     Tanh,
     /// Logistic function.
     Sigmoid,
+    /// sin(x).
+    Sine,
 }
 
 impl Activation {
     /// Every activation.
-    pub const ALL: [Activation; 4] =
-        [Activation::Relu, Activation::Gelu, Activation::Tanh, Activation::Sigmoid];
+    pub const ALL: [Activation; 5] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Sine,
+    ];
 
     /// The name in specifications and listings, for instance `relu`.
     pub const fn name(self) -> &'static str {
@@ -87,6 +103,7 @@ impl Activation {
             Activation::Gelu => "gelu",
             Activation::Tanh => "tanh",
             Activation::Sigmoid => "sigmoid",
+            Activation::Sine => "sine",
         }
     }
 }
@@ -124,12 +141,16 @@ impl Window {
 pub enum Op {
     /// The network's input.
     Input,
-    /// Convolution: `weight [out_channels, in_channels, k, k]`, optional `bias [out_channels]`.
+    /// Convolution: `weight [out_channels, in_channels / groups, k, k]`, optional
+    /// `bias [out_channels]`.
     Conv2d {
         /// Filters.
         out_channels: usize,
         /// Channels of the input.
         in_channels: usize,
+        /// Groups of channels that do not see each other; 1 for an ordinary convolution, as many
+        /// as input channels for a depthwise one.
+        groups: usize,
         /// Kernel, stride, padding.
         window: Window,
         /// Whether there is a bias.
@@ -161,6 +182,15 @@ pub enum Op {
         /// Added to the variance.
         eps: f32,
     },
+    /// Normalisation of every token or vector over its elements, with `weight` and optional `bias`.
+    LayerNorm {
+        /// Elements of a token.
+        width: usize,
+        /// Added to the variance.
+        eps: f32,
+        /// Whether there is a bias.
+        bias: bool,
+    },
     /// Local response normalisation across channels, as `torch.nn.LocalResponseNorm`:
     /// x / (k + alpha / size * sum of squares over `size` channels)^beta.
     LocalResponseNorm {
@@ -181,6 +211,12 @@ pub enum Op {
     AvgPool(Window),
     /// Mean over all positions: maps to a vector of channels.
     GlobalAvgPool,
+    /// Means over `size` x `size` windows that cover the maps, as `torch.nn.AdaptiveAvgPool2d`:
+    /// window `i` has the rows from `floor(i * height / size)` to `ceil((i + 1) * height / size)`.
+    AdaptiveAvgPool {
+        /// Rows and columns of the output.
+        size: usize,
+    },
     /// Dropout; the identity at inference.
     Dropout {
         /// Probability of zeroing an element.
@@ -196,8 +232,25 @@ pub enum Op {
         /// Channels of the output.
         out_channels: usize,
     },
-    /// Feature maps to a vector, channel-major (C, H, W).
+    /// Feature maps to a vector, channel-major (C, H, W); tokens to a vector, one after the other.
     Flatten,
+    /// Rows of a table `weight [count, width]`: tokens of one element, the row's number, become
+    /// tokens of `width` elements.
+    Embedding {
+        /// Rows of the table.
+        count: usize,
+        /// Elements of a row.
+        width: usize,
+    },
+    /// The elements of two sequences of tokens of equal length side by side.
+    Concat,
+    /// Multi-head self-attention without its projections: tokens of 3 x `width` elements (query,
+    /// key, value) become tokens of `width`; softmax(q k^T / sqrt(width / heads)) v for every head,
+    /// no mask.
+    Attention {
+        /// Heads, a divisor of the width.
+        heads: usize,
+    },
 }
 
 /// One node of a [`Net`].
@@ -208,13 +261,16 @@ pub struct Node {
     pub name: String,
     /// What it computes.
     pub op: Op,
-    /// The values it reads: two for [`Op::Add`], none for [`Op::Input`], else one.
+    /// The values it reads: two for [`Op::Add`] and [`Op::Concat`], none for [`Op::Input`], else one.
     pub inputs: Vec<NodeId>,
     /// Shape of its value.
     pub shape: Shape,
 }
 
-/// A network: nodes in topological order, the first is the input, the last gives the logits.
+/// A network: nodes in topological order, the first is an input, the last gives the logits.
+///
+/// A network may have several inputs, for instance tokens and their positions: one sample is then
+/// the values of all input nodes, one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Net {
     arch: String,
@@ -244,9 +300,24 @@ impl Net {
         &self.nodes[id.0]
     }
 
-    /// Shape of the input.
+    /// Shape of the (first) input.
     pub fn input_shape(&self) -> Shape {
         self.nodes[0].shape
+    }
+
+    /// The input nodes, in the order of their values in a sample.
+    pub fn inputs(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.node_ids().filter(|id| self.nodes[id.0].op == Op::Input)
+    }
+
+    /// Values of one sample: of all inputs together.
+    pub fn input_len(&self) -> usize {
+        self.inputs().map(|id| self.nodes[id.0].shape.element_count()).sum()
+    }
+
+    /// The last node, whose value is the logits.
+    pub fn output(&self) -> NodeId {
+        NodeId(self.nodes.len() - 1)
     }
 
     /// Number of logits.
@@ -268,10 +339,10 @@ impl Net {
     /// Multiply-adds of one forward pass of one sample, times two; convolutions and linear layers.
     pub fn flops(&self) -> u64 {
         let of = |node: &Node| match node.op {
-            Op::Conv2d { in_channels, window, .. } => {
-                2 * node.shape.element_count() * in_channels * window.size * window.size
+            Op::Conv2d { in_channels, groups, window, .. } => {
+                2 * node.shape.element_count() * in_channels / groups * window.size * window.size
             }
-            Op::Linear { in_features, out_features, .. } => 2 * in_features * out_features,
+            Op::Linear { in_features, .. } => 2 * in_features * node.shape.element_count(),
             _ => 0,
         };
         self.nodes.iter().map(|n| of(n) as u64).sum()

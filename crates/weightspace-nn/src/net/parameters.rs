@@ -7,7 +7,7 @@ use super::{Net, NodeId, Op};
 /// What role a tensor of the state dict plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
-    /// Weight of a convolution or linear layer.
+    /// Weight of a convolution or linear layer, or the table of an embedding.
     Weight,
     /// Bias of a convolution or linear layer.
     Bias,
@@ -73,7 +73,8 @@ impl Net {
         type Tensors = Vec<(&'static str, Vec<usize>, ParameterKind)>;
         let n = self.node(node);
         let (fan_in, list): (usize, Tensors) = match n.op {
-            Op::Conv2d { out_channels, in_channels, window, bias } => {
+            Op::Conv2d { out_channels, in_channels, groups, window, bias } => {
+                let in_channels = in_channels / groups;
                 let shape = vec![out_channels, in_channels, window.size, window.size];
                 let mut list = vec![("weight", shape, Weight)];
                 if bias {
@@ -102,6 +103,15 @@ impl Net {
                 1,
                 vec![("weight", vec![channels], NormWeight), ("bias", vec![channels], NormBias)],
             ),
+            Op::LayerNorm { width, bias, .. } => {
+                let mut list = vec![("weight", vec![width], NormWeight)];
+                if bias {
+                    list.push(("bias", vec![width], NormBias));
+                }
+                (1, list)
+            }
+            // One row is read at a time, so that the scale of a row is that of its values.
+            Op::Embedding { count, width } => (1, vec![("weight", vec![count, width], Weight)]),
             _ => (0, Vec::new()),
         };
         let spec = |(suffix, shape, kind): (&str, Vec<usize>, ParameterKind)| ParameterSpec {

@@ -13,8 +13,10 @@
 //!   ones. The tie is exact: the stream of 16 channels lives on as channels 8 to 24 of the next
 //!   stream of 32; those 16 form one group over both streams, and the 16 channels that were zeros
 //!   form another. That is why a [`Member`] lists the places of its units.
-//! - The network's input and its logits stay in place, and so do channels under local response
-//!   normalisation and other group normalisations, which see neighbours.
+//! - A depthwise convolution passes units on; its filters move with them.
+//! - The network's inputs and its logits stay in place, and so do channels under local response
+//!   normalisation, other group normalisations and other grouped convolutions, which see
+//!   neighbours, and the elements of tokens that attention reads or makes.
 //!
 //! Units may change places when they take part in exactly the same values of the graph.
 
@@ -196,8 +198,8 @@ impl<'a> Units<'a> {
         for node in net.nodes() {
             units.add(node);
         }
-        units.pin(0);
-        units.pin(net.nodes().len() - 1);
+        net.inputs().for_each(|input| units.pin(input.index()));
+        units.pin(net.output().index());
         units
     }
 
@@ -205,9 +207,12 @@ impl<'a> Units<'a> {
     fn add(&mut self, node: &Node) {
         let inputs: Vec<usize> = node.inputs.iter().map(|id| id.index()).collect();
         let block = match (&node.op, inputs.first()) {
-            (Op::Conv2d { .. } | Op::Linear { .. } | Op::Input, _) | (_, None) => 1,
+            (Op::Linear { .. } | Op::Input | Op::Embedding { .. } | Op::Concat, _)
+            | (Op::Conv2d { .. } | Op::Attention { .. }, _)
+            | (_, None) => 1,
             (Op::Flatten, Some(&input)) => match self.net.nodes()[input].shape {
                 Shape::Maps { height, width, .. } => height * width,
+                Shape::Tokens { .. } => 1,
                 Shape::Vector(_) => self.block[input],
             },
             (_, Some(&input)) => self.block[input],
@@ -219,18 +224,27 @@ impl<'a> Units<'a> {
         self.parent.extend(start..start + count);
         self.pinned.resize(start + count, false);
         match node.op {
-            Op::Input | Op::Conv2d { .. } | Op::Linear { .. } => {}
+            Op::Conv2d { in_channels, out_channels, groups, .. }
+                if groups == in_channels && groups == out_channels && groups > 1 =>
+            {
+                self.tie(inputs[0], id, 0)
+            }
+            Op::Input | Op::Conv2d { .. } | Op::Linear { .. } | Op::Embedding { .. } => {}
+            Op::Concat | Op::Attention { .. } => {}
+            Op::Flatten if matches!(self.net.nodes()[inputs[0]].shape, Shape::Tokens { .. }) => {}
             Op::PadShortcut { out_channels, .. } => {
                 let old = self.range(inputs[0]).len();
                 self.tie(inputs[0], id, (out_channels - old) / 2);
             }
             Op::BatchNorm { .. }
             | Op::GroupNorm { .. }
+            | Op::LayerNorm { .. }
             | Op::LocalResponseNorm { .. }
             | Op::Activation(_)
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::AdaptiveAvgPool { .. }
             | Op::Dropout { .. }
             | Op::Add
             | Op::Flatten => inputs.iter().for_each(|&input| self.tie(input, id, 0)),
@@ -238,6 +252,11 @@ impl<'a> Units<'a> {
         let sees_neighbours = match node.op {
             Op::LocalResponseNorm { .. } => true,
             Op::GroupNorm { channels, groups, .. } => groups != 1 && groups != channels,
+            Op::Conv2d { in_channels, out_channels, groups, .. } => {
+                groups > 1 && (groups != in_channels || groups != out_channels)
+            }
+            Op::Attention { .. } | Op::Concat => true,
+            Op::Flatten => matches!(self.net.nodes()[inputs[0]].shape, Shape::Tokens { .. }),
             _ => false,
         };
         // The terms of a sum may be cut into units in different ways: then nothing can move.
@@ -327,10 +346,18 @@ impl<'a> Units<'a> {
                     members.push(Member { tensor, axis, block, places });
                 }
             };
-            if !parameter.shape.is_empty() {
-                add(0, id);
+            match node.op {
+                _ if parameter.shape.is_empty() => {}
+                Op::Embedding { .. } => add(1, id),
+                _ => add(0, id),
             }
-            if parameter.shape.len() > 1 {
+            // A depthwise filter has one input channel, which is its own unit.
+            let reads_units = match node.op {
+                Op::Conv2d { groups, .. } => groups == 1,
+                Op::Linear { .. } => true,
+                _ => false,
+            };
+            if parameter.shape.len() > 1 && reads_units {
                 add(1, node.inputs[0].index());
             }
         }

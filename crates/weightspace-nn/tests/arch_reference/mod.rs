@@ -113,6 +113,7 @@ pub fn forward(net: &Net, dict: &StateDict, input: &[f64]) -> Vec<f64> {
                 x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect()
             }
             Op::Activation(Activation::Tanh) => x.iter().map(|v| v.tanh()).collect(),
+            Op::Activation(Activation::Sine) => x.iter().map(|v| v.sin()).collect(),
             Op::MaxPool(window) => pooled(x, shape, node.shape, window, &|values| {
                 values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
             }),
@@ -132,6 +133,7 @@ pub fn forward(net: &Net, dict: &StateDict, input: &[f64]) -> Vec<f64> {
                 out[start..start + old.len()].copy_from_slice(&old);
                 out
             }
+            ref other => panic!("no architecture of the table has {other:?}"),
         };
         values.push(value);
     }
@@ -146,7 +148,7 @@ fn windows(
 ) -> impl Iterator<Item = Vec<(usize, usize)>> {
     let plane = |shape| match shape {
         Shape::Maps { height, width, .. } => (height, width),
-        Shape::Vector(_) => panic!("feature maps expected"),
+        _ => panic!("feature maps expected"),
     };
     let ((height, width), (out_height, out_width)) = (plane(input), plane(output));
     let Window { size, stride, padding } = window;

@@ -85,6 +85,7 @@ fn fit(
     let fits = |net: &Net| match net.input_shape() {
         Shape::Maps { .. } => net.input_shape() == Shape::Maps { channels, height, width },
         Shape::Vector(len) => len == channels * height * width,
+        Shape::Tokens { .. } => false,
     };
     let net = match fits(&net) {
         true => net,
@@ -117,6 +118,7 @@ fn fit(
 fn describe(shape: Shape) -> String {
     match shape {
         Shape::Maps { channels, height, width } => format!("{channels} x {height} x {width}"),
+        Shape::Tokens { count, width } => format!("{count} tokens of {width}"),
         Shape::Vector(len) => format!("{len} values"),
     }
 }

@@ -64,8 +64,8 @@ pub fn fold(net: &Net, original: &StateDict, fold: bool) -> Result<Folded, Engin
     for node in net.node_ids() {
         let n = net.node(node);
         let (rows, columns, has_bias) = match n.op {
-            Op::Conv2d { out_channels, in_channels, window, bias } => {
-                (out_channels, in_channels * window.size * window.size, bias)
+            Op::Conv2d { out_channels, in_channels, groups, window, bias } => {
+                (out_channels, in_channels / groups * window.size * window.size, bias)
             }
             Op::Linear { out_features, in_features, bias } => (out_features, in_features, bias),
             _ => continue,

@@ -1,0 +1,369 @@
+//! Training: the loss of a batch and its gradient with respect to the flat weights.
+//!
+//! See [`plan`] for how a step is cut into phases. Every thread has its own samples, buffers and
+//! weight gradients; threads meet only between phases, where sums are added in the order of the
+//! threads. So the same threads and instruction set give the same bits.
+
+mod backward;
+mod batch_norm;
+mod parameters;
+pub mod plan;
+mod worker;
+
+use rayon::prelude::*;
+
+pub use batch_norm::{NormMode, RunningLayer, RunningStatistics};
+pub use plan::{TrainingPlan, Wishes};
+
+use self::batch_norm::NormState;
+use self::parameters::{Ranges, StepParameters};
+use self::worker::{Shared, Worker};
+use crate::kernels::batch_norm::ChannelSums;
+use crate::kernels::simd::InstructionSet;
+use crate::loss::Loss;
+use crate::net::{Net, Op};
+
+/// How a training engine runs.
+#[derive(Clone, Debug)]
+pub struct TrainingOptions {
+    /// Most samples of a batch.
+    pub batch: usize,
+    /// Threads; the samples of a batch are divided among them.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub set: InstructionSet,
+    /// What else is computed.
+    pub wishes: Wishes,
+}
+
+impl TrainingOptions {
+    /// Batches of up to `batch` samples on `threads` threads.
+    pub fn new(batch: usize, threads: usize) -> Self {
+        let set = InstructionSet::best();
+        TrainingOptions { batch, threads: threads.max(1), set, wishes: Wishes::default() }
+    }
+}
+
+/// One batch.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// Samples, one after the other: the values of all inputs, channel-major.
+    pub inputs: &'a [f32],
+    /// How batch normalisations treat it.
+    pub mode: NormMode,
+    /// Seed of the dropout masks: another one for every step; `None` switches dropout off.
+    pub dropout: Option<u64>,
+}
+
+/// The network is planned once; then step after step runs without allocating.
+pub struct TrainingEngine {
+    net: Net,
+    plan: TrainingPlan,
+    options: TrainingOptions,
+    ranges: Vec<Ranges>,
+    parameters: Vec<StepParameters>,
+    norms: Vec<NormState>,
+    workers: Vec<Worker>,
+    running: RunningStatistics,
+}
+
+impl TrainingEngine {
+    /// Plans and allocates.
+    pub fn new(net: &Net, options: TrainingOptions) -> Self {
+        let plan = TrainingPlan::new(net, &options.wishes);
+        let ranges = parameters::ranges(net, &plan.steps);
+        let parameters = parameters::allocate(net, &plan, &ranges);
+        let channels = |norm: &plan::Norm| match net.node(norm.node).op {
+            Op::BatchNorm { channels, .. } => channels,
+            _ => 0,
+        };
+        let norms = plan.norms.iter().map(|norm| NormState::new(channels(norm))).collect();
+        let capacity = options.batch.div_ceil(options.threads);
+        let workers = (0..options.threads).map(|_| {
+            let gradients = parameters::allocate_gradients(net, &plan, &ranges);
+            Worker::new(net, &plan, capacity, gradients)
+        });
+        let workers = workers.collect();
+        let running = RunningStatistics::new(net);
+        TrainingEngine { net: net.clone(), plan, options, ranges, parameters, norms, workers, running }
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &TrainingPlan {
+        &self.plan
+    }
+
+    /// Most samples of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.options.batch
+    }
+
+    /// Running statistics of the batch normalisations.
+    pub fn running(&self) -> &RunningStatistics {
+        &self.running
+    }
+
+    /// Sets the running statistics, which must be of this network.
+    pub fn set_running(&mut self, running: RunningStatistics) {
+        self.running = running;
+    }
+
+    /// The loss of a batch and its gradient with respect to the flat weights, which stand as
+    /// [`Net::layout`] says. `taps` are the losses of the tapped nodes in their order.
+    ///
+    /// # Panics
+    /// If a slice has a wrong length, or the engine was planned for losses on whole batches.
+    pub fn step(
+        &mut self,
+        weights: &[f32],
+        batch: Batch<'_>,
+        loss: &dyn Loss,
+        taps: &[&dyn Loss],
+        gradient: &mut [f32],
+    ) -> f64 {
+        assert!(self.plan.merged, "planned for a loss on whole batches");
+        assert_eq!(gradient.len(), weights.len(), "gradient of every weight");
+        self.start(weights, batch, true);
+        self.run(weights, batch, Some((loss, taps)), true);
+        self.finish(gradient)
+    }
+
+    /// The outputs of a batch `[samples, width]`. In an engine that is planned for losses on whole
+    /// batches, [`backward`](Self::backward) may follow.
+    ///
+    /// # Panics
+    /// If a slice has a wrong length.
+    pub fn forward(&mut self, weights: &[f32], batch: Batch<'_>, outputs: &mut [f32]) {
+        self.start(weights, batch, !self.plan.merged);
+        self.run(weights, batch, None, false);
+        let mut rest = outputs;
+        for worker in &self.workers {
+            let (own, behind) = rest.split_at_mut(worker.samples * self.net.class_count());
+            own.copy_from_slice(&worker.outputs[..own.len()]);
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "outputs of every sample");
+    }
+
+    /// The gradient after [`forward`](Self::forward) with the same weights and batch; the losses
+    /// see the whole batch in any order of calls.
+    ///
+    /// # Panics
+    /// If a slice has a wrong length, or the engine was planned for losses on single samples.
+    pub fn backward(
+        &mut self,
+        weights: &[f32],
+        batch: Batch<'_>,
+        loss: &dyn Loss,
+        taps: &[&dyn Loss],
+        gradient: &mut [f32],
+    ) -> f64 {
+        assert!(!self.plan.merged, "planned for losses on single samples");
+        for phase in (0..self.plan.phases.len()).rev() {
+            self.run_phase(batch, Some((loss, taps)), phase, Direction::Backward);
+            self.finish_gradients(batch, phase);
+        }
+        self.finish(gradient)
+    }
+
+    /// The gradient of the inputs after a step, sample by sample; where it was asked for.
+    pub fn input_gradient(&self) -> impl Iterator<Item = &[f32]> {
+        let len = self.net.input_len();
+        self.workers.iter().flat_map(move |worker| worker.input_gradient.chunks_exact(len))
+    }
+
+    /// The first layer whose values are not finite, or the first weight tensor that is not; `None`
+    /// where everything is finite.
+    pub fn first_not_finite(&mut self, weights: &[f32], batch: Batch<'_>) -> Option<String> {
+        for entry in self.net.layout().entries() {
+            if weights[entry.range()].iter().any(|w| !w.is_finite()) {
+                return Some(format!("tensor {}", entry.name));
+            }
+        }
+        if batch.inputs.iter().any(|v| !v.is_finite()) {
+            return Some("the input".to_string());
+        }
+        let running = self.running.clone();
+        self.start(weights, batch, false);
+        for phase in 0..self.plan.phases.len() {
+            self.run_phase(batch, None, phase, Direction::Check);
+            self.finish_statistics(weights, batch, phase);
+        }
+        self.running = running;
+        let step = self.workers.iter().filter_map(|worker| worker.failure).min()?;
+        Some(format!("layer {}", self.name_of(step)))
+    }
+
+    /// The name of a step's layer, or that of the layer before it.
+    fn name_of(&self, step: usize) -> String {
+        let mut id = self.plan.steps[step].node;
+        loop {
+            let node = self.net.node(id);
+            match node.inputs.first() {
+                _ if !node.name.is_empty() => return node.name.clone(),
+                Some(&input) => id = input,
+                None => return "input".to_string(),
+            }
+        }
+    }
+
+    /// Divides the batch, packs the weights, forgets the last step.
+    fn start(&mut self, weights: &[f32], batch: Batch<'_>, backward: bool) {
+        let samples = batch.inputs.len() / self.net.input_len();
+        assert_eq!(batch.inputs.len(), samples * self.net.input_len(), "whole samples");
+        assert!(samples <= self.options.batch, "a batch of at most {}", self.options.batch);
+        let threads = self.workers.len();
+        for (i, worker) in self.workers.iter_mut().enumerate() {
+            let (start, end) = (i * samples / threads, (i + 1) * samples / threads);
+            (worker.first, worker.samples) = (start, end - start);
+        }
+        self.for_each_worker(Worker::clear);
+        let set = &mut self.parameters;
+        parameters::pack(&self.plan, &self.ranges, weights, backward, set);
+        for (i, norm) in self.plan.norms.iter().enumerate() {
+            let affine = self.affine(weights, norm.step);
+            let (state, running) = (&mut self.norms[i], &self.running.layers[i]);
+            state.start(norm, batch.mode, running, affine);
+        }
+    }
+
+    fn affine<'a>(&self, weights: &'a [f32], step: usize) -> (&'a [f32], &'a [f32]) {
+        let ranges = &self.ranges[step];
+        (&weights[ranges.weight.clone()], &weights[ranges.bias.clone()])
+    }
+
+    fn for_each_worker(&mut self, f: impl Fn(&mut Worker) + Sync) {
+        match &mut self.workers[..] {
+            [only] => f(only),
+            workers => workers.par_iter_mut().with_max_len(1).for_each(f),
+        }
+    }
+
+    fn run(
+        &mut self,
+        weights: &[f32],
+        batch: Batch<'_>,
+        losses: Option<(&dyn Loss, &[&dyn Loss])>,
+        backward: bool,
+    ) {
+        let last = self.plan.phases.len() - 1;
+        for phase in 0..=last {
+            let direction = match phase == last && backward {
+                true => Direction::Both,
+                false => Direction::Forward,
+            };
+            self.run_phase(batch, losses, phase, direction);
+            self.finish_statistics(weights, batch, phase);
+        }
+        if backward {
+            self.finish_gradients(batch, last);
+            for phase in (0..last).rev() {
+                self.run_phase(batch, losses, phase, Direction::Backward);
+                self.finish_gradients(batch, phase);
+            }
+        }
+    }
+
+    fn run_phase(
+        &mut self,
+        batch: Batch<'_>,
+        losses: Option<(&dyn Loss, &[&dyn Loss])>,
+        phase: usize,
+        direction: Direction,
+    ) {
+        let mut workers = std::mem::take(&mut self.workers);
+        let shared = Shared {
+            net: &self.net,
+            plan: &self.plan,
+            set: self.options.set,
+            parameters: &self.parameters,
+            norms: &self.norms,
+            mode: batch.mode,
+            dropout: batch.dropout,
+            inputs: batch.inputs,
+            loss: losses.map(|l| l.0),
+            taps: losses.map_or(&[], |l| l.1),
+            check: direction == Direction::Check,
+        };
+        let last = phase + 1 == self.plan.phases.len();
+        let run = |worker: &mut Worker| {
+            for chunk in worker.chunks(&self.plan, phase) {
+                if direction != Direction::Backward {
+                    worker.forward(&shared, phase, &chunk);
+                    if last && direction == Direction::Forward {
+                        worker.keep_outputs(&shared, &chunk);
+                    }
+                }
+                if matches!(direction, Direction::Backward | Direction::Both) {
+                    worker.backward(&shared, phase, &chunk);
+                }
+            }
+        };
+        match &mut workers[..] {
+            [only] => run(only),
+            workers => workers.par_iter_mut().with_max_len(1).for_each(run),
+        }
+        self.workers = workers;
+    }
+
+    /// Sums of one batch normalisation over all workers, and the number of values in each.
+    fn sums(&self, norm: usize, which: usize) -> (ChannelSums, f64) {
+        let mut sums = self.workers[0].sums[norm][which].clone();
+        self.workers[1..].iter().for_each(|worker| sums.add(&worker.sums[norm][which]));
+        let layout = &self.plan.layouts[self.plan.norms[norm].input.index()];
+        let samples: usize = self.workers.iter().map(|worker| worker.samples).sum();
+        (sums, (samples * layout.height * layout.width) as f64)
+    }
+
+    /// After a phase forward: the statistics of the values that it made.
+    fn finish_statistics(&mut self, weights: &[f32], batch: Batch<'_>, phase: usize) {
+        for i in 0..self.plan.norms.len() {
+            let norm = self.plan.norms[i];
+            if norm.input_phase == phase {
+                let (sums, count) = self.sums(i, 0);
+                let affine = self.affine(weights, norm.step);
+                let (state, running) = (&mut self.norms[i], &mut self.running.layers[i]);
+                state.finish_statistics(&norm, batch.mode, (&sums, count), running, affine);
+            }
+        }
+    }
+
+    /// After a phase backward: the gradients of its batch normalisations.
+    fn finish_gradients(&mut self, batch: Batch<'_>, phase: usize) {
+        for i in 0..self.plan.norms.len() {
+            let norm = self.plan.norms[i];
+            if norm.phase == phase {
+                let (sums, count) = self.sums(i, 1);
+                self.norms[i].finish_gradient(batch.mode, (&sums, count));
+            }
+        }
+    }
+
+    /// Adds up the gradients and the loss.
+    fn finish(&mut self, gradient: &mut [f32]) -> f64 {
+        let mut gradients: Vec<_> = self.workers.iter_mut().map(|w| &mut w.gradients).collect();
+        parameters::reduce(&self.plan, &self.ranges, &mut gradients, gradient);
+        for (norm, state) in self.plan.norms.iter().zip(&self.norms) {
+            let ranges = &self.ranges[norm.step];
+            gradient[ranges.weight.clone()].copy_from_slice(&state.weight_gradient);
+            gradient[ranges.bias.clone()].copy_from_slice(&state.bias_gradient);
+        }
+        self.workers.iter().map(|worker| worker.loss).sum()
+    }
+}
+
+/// Which way a phase runs.
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Forward,
+    Backward,
+    /// Forward and back, chunk by chunk.
+    Both,
+    /// Forward, looking for values that are not finite.
+    Check,
+}

@@ -1,0 +1,505 @@
+//! 3 x 3 convolution of stride 1 by Winograd's minimal filtering F(2 x 2, 3 x 3) (Lavin and Gray,
+//! 2016): 16 products for every 2 x 2 outputs in place of 36.
+//!
+//! With tiles d of 4 x 4 inputs, filters g and outputs y of 2 x 2:
+//! y = A^T [ (G g G^T) . (B^T d B) ] A, and for the weights dg = G^T [ (A dy A^T) . (B^T d B) ] G,
+//! where . is a product over channels (outputs, tiles) for each of the 16 positions. The transforms
+//! of values only add and subtract.
+
+use std::ops::Range;
+
+use super::maps::{BLOCK, Strides};
+use super::simd::{Kernel, Lanes};
+use super::tile::{multiply, multiply_transposed};
+
+/// Positions of a transformed tile.
+pub const POSITIONS: usize = 16;
+
+/// Transformed values of one strip that are kept at a time, in `f32`: they should stay in the
+/// first-level cache together with the products.
+const STRIP: usize = 1 << 13;
+
+/// Tiles of a strip that make reading the weights worth while.
+const FEWEST_TILES: usize = 16;
+
+/// How many tiles there are and what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiles {
+    /// Images.
+    pub samples: usize,
+    /// Blocks of input channels (of whole 16 lanes).
+    pub in_blocks: usize,
+    /// Blocks of output channels.
+    pub out_blocks: usize,
+    /// Rows of 2 x 2 tiles of one image: half the rows of the output.
+    pub rows: usize,
+    /// Columns of tiles.
+    pub columns: usize,
+}
+
+impl Tiles {
+    /// Rows of tiles, of any images, that are done together.
+    fn rows_per_strip(&self) -> usize {
+        let row = POSITIONS * self.columns * self.in_blocks.max(self.out_blocks) * BLOCK;
+        (STRIP / row).max(FEWEST_TILES.div_ceil(self.columns))
+    }
+
+    /// Length of the scratch memory of one run of any number of images.
+    pub fn scratch_len(&self) -> usize {
+        let tiles = POSITIONS * self.rows_per_strip() * self.columns * BLOCK;
+        tiles * (self.in_blocks + self.out_blocks)
+    }
+
+    /// Offset of a row of tiles, counted over all images.
+    #[inline(always)]
+    fn row(&self, row: usize, strides: &Strides) -> usize {
+        row / self.rows * strides.sample + 2 * (row % self.rows) * strides.row
+    }
+
+    /// Length that an operand must have from its first tile.
+    fn end(&self, strides: &Strides, blocks: usize, rows: usize, columns: usize) -> usize {
+        (self.samples - 1) * strides.sample
+            + (blocks - 1) * strides.block
+            + (rows - 1) * strides.row
+            + (columns - 1) * strides.pixel
+            + BLOCK
+    }
+
+    /// Length of the transformed weights `[16][out_blocks][in_blocks * 16][16]`.
+    pub fn weights_len(&self) -> usize {
+        POSITIONS * self.out_blocks * self.in_blocks * BLOCK * BLOCK
+    }
+}
+
+/// G g G^T of one 3 x 3 filter.
+pub fn transform_filter(g: [f32; 9]) -> [f32; POSITIONS] {
+    let mut half = [[0.0; 3]; 4];
+    for column in 0..3 {
+        let [a, b, c] = [g[column], g[3 + column], g[6 + column]];
+        for (row, value) in lift(a, b, c).into_iter().enumerate() {
+            half[row][column] = value;
+        }
+    }
+    let mut all = [0.0; POSITIONS];
+    for (row, values) in all.as_chunks_mut::<4>().0.iter_mut().zip(half) {
+        *row = lift(values[0], values[1], values[2]);
+    }
+    all
+}
+
+/// G applied to three values.
+fn lift(a: f32, b: f32, c: f32) -> [f32; 4] {
+    [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c]
+}
+
+/// G^T u G of one transformed filter's gradient.
+pub fn transform_filter_gradient(u: [f32; POSITIONS]) -> [f32; 9] {
+    let drop = |u: [f32; 4]| {
+        let (sum, difference) = (0.5 * (u[1] + u[2]), 0.5 * (u[1] - u[2]));
+        [u[0] + sum, difference, sum + u[3]]
+    };
+    let rows: [[f32; 3]; 4] = std::array::from_fn(|r| drop(std::array::from_fn(|c| u[4 * r + c])));
+    let mut g = [0.0; 9];
+    for column in 0..3 {
+        let values = drop(std::array::from_fn(|r| rows[r][column]));
+        for (row, value) in values.into_iter().enumerate() {
+            g[3 * row + column] = value;
+        }
+    }
+    g
+}
+
+/// Calls `f(position of transform 0 in the transformed weights, output, input)` for every filter;
+/// the next of the 16 positions is `stride` (the second argument's) further.
+pub fn for_each_filter(
+    out_channels: usize,
+    in_channels: usize,
+    mut f: impl FnMut(usize, usize, usize),
+) {
+    let inputs = in_channels.next_multiple_of(BLOCK);
+    for output in 0..out_channels {
+        for input in 0..in_channels {
+            let block = output / BLOCK;
+            f((block * inputs + input) * BLOCK + output % BLOCK, output, input);
+        }
+    }
+}
+
+/// y = `[relu]` (W * x + bias `[+ residual]`) for one image.
+pub struct Winograd<'a> {
+    /// Geometry.
+    pub tiles: Tiles,
+    /// Input, from the first value of the first tile (in the border when padded).
+    pub input: &'a [f32],
+    /// Strides of the input.
+    pub input_strides: Strides,
+    /// Transformed weights `[16][out_blocks][in_blocks * 16][16]`.
+    pub weights: &'a [f32],
+    /// Bias padded to whole blocks; empty for none.
+    pub bias: &'a [f32],
+    /// Added to the output, from its first pixel.
+    pub residual: Option<(&'a [f32], Strides)>,
+    /// Clamp negative results to zero.
+    pub relu: bool,
+    /// Add to what the output holds.
+    pub accumulate: bool,
+    /// Output, from its first pixel inside the border.
+    pub output: &'a mut [f32],
+    /// Strides of the output.
+    pub output_strides: Strides,
+    /// At least [`Tiles::scratch_len`] values, of any content.
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Winograd<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let t = self.tiles;
+        if t.samples == 0 {
+            return;
+        }
+        let (height, width) = (2 * t.rows, 2 * t.columns);
+        assert!(
+            t.end(&self.input_strides, t.in_blocks, height + 2, width + 2) <= self.input.len()
+                && t.end(&self.output_strides, t.out_blocks, height, width) <= self.output.len()
+                && t.scratch_len() <= self.scratch.len()
+        );
+        assert_eq!(self.weights.len(), t.weights_len());
+        assert!(self.bias.is_empty() || self.bias.len() == t.out_blocks * BLOCK);
+        if let Some((residual, strides)) = &self.residual {
+            assert!(t.end(strides, t.out_blocks, height, width) <= residual.len());
+        }
+        let strip_rows = t.rows_per_strip();
+        let most = strip_rows * t.columns;
+        let (values, products) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, products) = (values.as_mut_ptr(), products.as_mut_ptr());
+        let all_rows = t.samples * t.rows;
+        for first_row in (0..all_rows).step_by(strip_rows) {
+            let rows = first_row..all_rows.min(first_row + strip_rows);
+            let count = rows.len() * t.columns;
+            // SAFETY: the instruction set by the contract; the asserts above bound every tile.
+            unsafe {
+                let input = self.input.as_ptr();
+                transform_input::<L>(&t, rows.clone(), input, self.input_strides, values);
+                for position in 0..POSITIONS {
+                    let weights = self.weights.as_ptr();
+                    multiply_position::<L>(
+                        &t,
+                        count,
+                        values.add(position * count * t.in_blocks * BLOCK),
+                        weights.add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
+                        products.add(position * count * t.out_blocks * BLOCK),
+                    );
+                }
+                for block in 0..t.out_blocks {
+                    let bias = match self.bias {
+                        [] => L::splat(0.0),
+                        bias => L::load(bias.as_ptr().add(block * BLOCK)),
+                    };
+                    for tile in 0..count {
+                        let next = count * t.out_blocks * BLOCK;
+                        let product = products.add((block * count + tile) * BLOCK);
+                        let y = inverse::<L>(product, next);
+                        let (row, column) = (first_row + tile / t.columns, tile % t.columns);
+                        let at = |s: &Strides, dy: usize, dx: usize| {
+                            block * s.block
+                                + t.row(row, s)
+                                + dy * s.row
+                                + (2 * column + dx) * s.pixel
+                        };
+                        for (i, &value) in y.iter().enumerate() {
+                            let (dy, dx) = (i / 2, i % 2);
+                            let output =
+                                self.output.as_mut_ptr().add(at(&self.output_strides, dy, dx));
+                            let mut value = value.add(bias);
+                            if self.accumulate {
+                                value = value.add(L::load(output));
+                            }
+                            if let Some((residual, strides)) = &self.residual {
+                                value = value.add(L::load(residual.as_ptr().add(at(strides, dy, dx))));
+                            }
+                            if self.relu {
+                                value = L::splat(0.0).max(value);
+                            }
+                            value.store(output);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A^T m A of one tile: 16 products, `next` apart, to 2 x 2 outputs.
+///
+/// # Safety
+/// The instruction set, and 16 readable blocks.
+#[inline(always)]
+unsafe fn inverse<L: Lanes>(product: *const f32, next: usize) -> [L; 4] {
+    // SAFETY: by the contract.
+    unsafe {
+        let m = |r: usize, c: usize| L::load(product.add((4 * r + c) * next));
+        let mut top = [L::splat(0.0); 4];
+        let mut bottom = [L::splat(0.0); 4];
+        for c in 0..4 {
+            let (m0, m1, m2, m3) = (m(0, c), m(1, c), m(2, c), m(3, c));
+            top[c] = m0.add(m1).add(m2);
+            bottom[c] = m1.sub(m2).sub(m3);
+        }
+        let fold = |v: [L; 4]| [v[0].add(v[1]).add(v[2]), v[1].sub(v[2]).sub(v[3])];
+        let ([a, b], [c, d]) = (fold(top), fold(bottom));
+        [a, b, c, d]
+    }
+}
+
+/// B^T d B of every tile: `values [16][in_blocks][tiles][16]`.
+///
+/// # Safety
+/// The instruction set; every tile readable; `values` writable for all of them.
+#[inline(always)]
+unsafe fn transform_input<L: Lanes>(
+    t: &Tiles,
+    rows: Range<usize>,
+    input: *const f32,
+    strides: Strides,
+    values: *mut f32,
+) {
+    let count = rows.len() * t.columns;
+    let next = count * t.in_blocks * BLOCK;
+    for block in 0..t.in_blocks {
+        for (index, row) in rows.clone().enumerate() {
+            let start = block * strides.block + t.row(row, &strides);
+            for column in 0..t.columns {
+                // SAFETY: by the contract.
+                unsafe {
+                    let tile = input.add(start + 2 * column * strides.pixel);
+                    let target =
+                        values.add((block * count + index * t.columns + column) * BLOCK);
+                    let d = |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
+                    let mut half = [[L::splat(0.0); 4]; 4];
+                    for c in 0..4 {
+                        let (d0, d1, d2, d3) = (d(0, c), d(1, c), d(2, c), d(3, c));
+                        half[0][c] = d0.sub(d2);
+                        half[1][c] = d1.add(d2);
+                        half[2][c] = d2.sub(d1);
+                        half[3][c] = d1.sub(d3);
+                    }
+                    for (r, h) in half.iter().enumerate() {
+                        let out = [h[0].sub(h[2]), h[1].add(h[2]), h[2].sub(h[1]), h[1].sub(h[3])];
+                        for (c, value) in out.into_iter().enumerate() {
+                            value.store(target.add((4 * r + c) * next));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// products `[out_blocks][tiles][16]` = values `[in_blocks][tiles][16]` times weights
+/// `[out_blocks][in_blocks * 16][16]`.
+///
+/// # Safety
+/// The instruction set, and memory of those lengths.
+#[inline(always)]
+unsafe fn multiply_position<L: Lanes>(
+    t: &Tiles,
+    count: usize,
+    values: *const f32,
+    weights: *const f32,
+    products: *mut f32,
+) {
+    let packed_block = t.in_blocks * BLOCK * BLOCK;
+    macro_rules! tiles {
+        ($block:expr, $outputs:literal: $($pixels:literal),*) => {{
+            let mut tile = 0;
+            $(while count - tile >= $pixels {
+                let mut sums = [[L::splat(0.0); $pixels]; $outputs];
+                for in_block in 0..t.in_blocks {
+                    multiply(
+                        &mut sums,
+                        values.add((in_block * count + tile) * BLOCK),
+                        BLOCK,
+                        weights.add($block * packed_block + in_block * BLOCK * BLOCK),
+                        packed_block,
+                        BLOCK,
+                    );
+                }
+                for (o, sums) in sums.iter().enumerate() {
+                    for (p, &sum) in sums.iter().enumerate() {
+                        sum.store(products.add((($block + o) * count + tile + p) * BLOCK));
+                    }
+                }
+                tile += $pixels;
+            })*
+        }};
+    }
+    let pairs = if L::WIDE { t.out_blocks / 2 } else { 0 };
+    // SAFETY: by the contract.
+    unsafe {
+        for pair in 0..pairs {
+            tiles!(2 * pair, 2: 8, 4, 1);
+        }
+        for block in 2 * pairs..t.out_blocks {
+            if L::WIDE {
+                tiles!(block, 1: 16, 8, 4, 1)
+            } else {
+                tiles!(block, 1: 6, 4, 2, 1)
+            }
+        }
+    }
+}
+
+/// dU `+=` the gradient of the transformed weights from one image.
+pub struct WinogradOuter<'a> {
+    /// Geometry.
+    pub tiles: Tiles,
+    /// Input, from the first value of the first tile.
+    pub input: &'a [f32],
+    /// Strides of the input.
+    pub input_strides: Strides,
+    /// Gradient of the output, from its first pixel.
+    pub gradient: &'a [f32],
+    /// Strides of the gradient.
+    pub gradient_strides: Strides,
+    /// Gradient of the transformed weights `[16][out_blocks][in_blocks * 16][16]`.
+    pub weights: &'a mut [f32],
+    /// At least [`Tiles::scratch_len`] values, of any content.
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for WinogradOuter<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let t = self.tiles;
+        if t.samples == 0 {
+            return;
+        }
+        let (height, width) = (2 * t.rows, 2 * t.columns);
+        assert!(
+            t.end(&self.input_strides, t.in_blocks, height + 2, width + 2) <= self.input.len()
+                && t.end(&self.gradient_strides, t.out_blocks, height, width) <= self.gradient.len()
+                && t.scratch_len() <= self.scratch.len()
+        );
+        assert_eq!(self.weights.len(), t.weights_len());
+        let strip_rows = t.rows_per_strip();
+        let most = strip_rows * t.columns;
+        let (values, lifted) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, lifted) = (values.as_mut_ptr(), lifted.as_mut_ptr());
+        let all_rows = t.samples * t.rows;
+        for first_row in (0..all_rows).step_by(strip_rows) {
+            let rows = first_row..all_rows.min(first_row + strip_rows);
+            let count = rows.len() * t.columns;
+            // SAFETY: the instruction set by the contract; the asserts above bound every tile.
+            unsafe {
+                let (input, gradient) = (self.input.as_ptr(), self.gradient.as_ptr());
+                transform_input::<L>(&t, rows.clone(), input, self.input_strides, values);
+                transform_gradient::<L>(&t, rows, gradient, self.gradient_strides, lifted);
+                for position in 0..POSITIONS {
+                    outer_position::<L>(
+                        &t,
+                        count,
+                        values.add(position * count * t.in_blocks * BLOCK),
+                        lifted.add(position * count * t.out_blocks * BLOCK),
+                        self.weights
+                            .as_mut_ptr()
+                            .add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A dy A^T of every tile: `lifted [16][out_blocks][tiles][16]`.
+///
+/// # Safety
+/// As [`transform_input`].
+#[inline(always)]
+unsafe fn transform_gradient<L: Lanes>(
+    t: &Tiles,
+    rows: Range<usize>,
+    gradient: *const f32,
+    strides: Strides,
+    lifted: *mut f32,
+) {
+    let count = rows.len() * t.columns;
+    let next = count * t.out_blocks * BLOCK;
+    for block in 0..t.out_blocks {
+        for (index, row) in rows.clone().enumerate() {
+            let start = block * strides.block + t.row(row, &strides);
+            for column in 0..t.columns {
+                // SAFETY: by the contract.
+                unsafe {
+                    let tile = gradient.add(start + 2 * column * strides.pixel);
+                    let target =
+                        lifted.add((block * count + index * t.columns + column) * BLOCK);
+                    let y = |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
+                    let (a, b, c, d) = (y(0, 0), y(0, 1), y(1, 0), y(1, 1));
+                    let zero = L::splat(0.0);
+                    let left = [a, a.add(c), a.sub(c), zero.sub(c)];
+                    let right = [b, b.add(d), b.sub(d), zero.sub(d)];
+                    for r in 0..4 {
+                        let (p, q) = (left[r], right[r]);
+                        let out = [p, p.add(q), p.sub(q), zero.sub(q)];
+                        for (c, value) in out.into_iter().enumerate() {
+                            value.store(target.add((4 * r + c) * next));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// weights `[out_blocks][in_blocks * 16][16]` `+=` lifted^T values, summed over tiles.
+///
+/// # Safety
+/// As [`multiply_position`].
+#[inline(always)]
+unsafe fn outer_position<L: Lanes>(
+    t: &Tiles,
+    count: usize,
+    values: *const f32,
+    lifted: *const f32,
+    weights: *mut f32,
+) {
+    let packed_block = t.in_blocks * BLOCK * BLOCK;
+    macro_rules! tiles {
+        ($block:expr, $outputs:literal, $inputs:literal) => {
+            for in_block in 0..t.in_blocks {
+                for channel in (0..BLOCK).step_by($inputs) {
+                    let mut sums = [[L::splat(0.0); $inputs]; $outputs];
+                    multiply_transposed(
+                        &mut sums,
+                        (values.add(in_block * count * BLOCK + channel), BLOCK),
+                        (lifted.add($block * count * BLOCK), BLOCK, count * BLOCK),
+                        count,
+                    );
+                    for (o, sums) in sums.iter().enumerate() {
+                        for (i, &sum) in sums.iter().enumerate() {
+                            let at = ($block + o) * packed_block
+                                + (in_block * BLOCK + channel + i) * BLOCK;
+                            let weight = weights.add(at);
+                            sum.add(L::load(weight)).store(weight);
+                        }
+                    }
+                }
+            }
+        };
+    }
+    let pairs = if L::WIDE { t.out_blocks / 2 } else { 0 };
+    // SAFETY: by the contract.
+    unsafe {
+        for pair in 0..pairs {
+            tiles!(2 * pair, 2, 8);
+        }
+        for block in 2 * pairs..t.out_blocks {
+            if L::WIDE {
+                tiles!(block, 1, 16)
+            } else {
+                tiles!(block, 1, 4)
+            }
+        }
+    }
+}
