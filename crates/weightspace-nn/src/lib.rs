@@ -4,6 +4,7 @@ pub mod arch;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
+pub mod init;
 pub mod kernels;
 pub mod net;
 

@@ -15,6 +15,7 @@
 //!
 //! To add a data set, write a file with its [`DatasetInfo`] and name that in [`DATASETS`].
 
+mod batches;
 mod cifar;
 mod class_names;
 mod dataset;
@@ -34,6 +35,7 @@ mod usps;
 
 use std::path::Path;
 
+pub use batches::Batches;
 pub use dataset::{Dataset, Image, Pixels};
 pub use error::DataError;
 pub use info::{DatasetInfo, Origin};
