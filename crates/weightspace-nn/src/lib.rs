@@ -6,6 +6,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod init;
 pub mod kernels;
+pub mod loss;
 pub mod net;
 
 pub use engine::Engine;
