@@ -15,6 +15,7 @@
 //!
 //! To add a data set, write a file with its [`DatasetInfo`] and name that in [`DATASETS`].
 
+mod augment;
 mod batches;
 mod cifar;
 mod class_names;
@@ -35,6 +36,7 @@ mod usps;
 
 use std::path::Path;
 
+pub use augment::{Augmentation, AugmentationError};
 pub use batches::Batches;
 pub use dataset::{Dataset, Image, Pixels};
 pub use error::DataError;
