@@ -12,6 +12,7 @@ mod decode;
 mod entropy;
 pub mod layout;
 mod parallel;
+pub mod random;
 pub mod state_dict;
 pub mod tensor;
 

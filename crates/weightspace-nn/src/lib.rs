@@ -4,7 +4,9 @@ pub mod arch;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
+pub mod init;
 pub mod kernels;
+pub mod loss;
 pub mod net;
 
 pub use engine::Engine;

@@ -15,6 +15,8 @@
 //!
 //! To add a data set, write a file with its [`DatasetInfo`] and name that in [`DATASETS`].
 
+mod augment;
+mod batches;
 mod cifar;
 mod class_names;
 mod dataset;
@@ -34,6 +36,8 @@ mod usps;
 
 use std::path::Path;
 
+pub use augment::{Augmentation, AugmentationError};
+pub use batches::Batches;
 pub use dataset::{Dataset, Image, Pixels};
 pub use error::DataError;
 pub use info::{DatasetInfo, Origin};

@@ -165,19 +165,30 @@ impl Preprocessing {
         let planes = pixels.chunks_exact(height * width);
         let out_planes = out.chunks_exact_mut(out_height * out_width);
         for (channel, (plane, out_plane)) in planes.zip(out_planes).enumerate() {
-            let mean = self.mean[channel.min(self.mean.len() - 1)];
-            let std = self.std[channel.min(self.std.len() - 1)];
+            let normalised = self.normalised(channel, scale);
+            let normalise = |pixels: &[P], out: &mut [f32]| {
+                for (out, &pixel) in out.iter_mut().zip(pixels) {
+                    *out = normalised(pixel.into());
+                }
+            };
             if out_plane.len() == plane.len() {
-                normalise(plane, scale, mean, std, out_plane);
+                normalise(plane, out_plane);
                 continue;
             }
-            out_plane.fill((0.0 / scale - mean) / std);
+            out_plane.fill(normalised(0.0));
             let out_rows = out_plane.chunks_exact_mut(out_width).skip(top);
             for (row, out_row) in plane.chunks_exact(width).zip(out_rows) {
-                normalise(row, scale, mean, std, &mut out_row[left..left + width]);
+                normalise(row, &mut out_row[left..left + width]);
             }
         }
         Ok(())
+    }
+
+    /// What a pixel of that channel becomes; `scale` is the pixel value of full intensity.
+    pub(super) fn normalised(&self, channel: usize, scale: f32) -> impl Fn(f32) -> f32 + use<> {
+        let mean = self.mean[channel.min(self.mean.len() - 1)];
+        let std = self.std[channel.min(self.std.len() - 1)];
+        move |pixel| (pixel / scale - mean) / std
     }
 
     fn problem(&self) -> Option<String> {
@@ -226,12 +237,6 @@ impl Preprocessing {
         let std = std.ok_or("std=.. is missing")?;
         let preprocessing = Self { mean, std, pad };
         preprocessing.problem().map_or(Ok(preprocessing), Err)
-    }
-}
-
-fn normalise<P: Copy + Into<f32>>(pixels: &[P], scale: f32, mean: f32, std: f32, out: &mut [f32]) {
-    for (out, &pixel) in out.iter_mut().zip(pixels) {
-        *out = (pixel.into() / scale - mean) / std;
     }
 }
 
