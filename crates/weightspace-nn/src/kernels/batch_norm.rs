@@ -10,17 +10,23 @@ use super::simd::{InstructionSet, Kernel, Lanes, dispatch};
 pub struct ChannelSums {
     /// First and second sum of every channel.
     pub sums: Vec<[f64; 2]>,
+    /// What [`statistics`] subtracts: the first value of every channel that it sees, so that a
+    /// spread that is small beside the mean is not lost.
+    pub pivot: Vec<f32>,
+    started: bool,
 }
 
 impl ChannelSums {
     /// Zeros for the channels of a layout.
     pub fn new(layout: &Blocked) -> Self {
-        ChannelSums { sums: vec![[0.0; 2]; layout.blocks() * BLOCK] }
+        let len = layout.blocks() * BLOCK;
+        ChannelSums { sums: vec![[0.0; 2]; len], pivot: vec![0.0; len], started: false }
     }
 
     /// Starts again.
     pub fn clear(&mut self) {
         self.sums.fill([0.0; 2]);
+        self.started = false;
     }
 
     /// Adds another set of sums.
@@ -48,7 +54,6 @@ impl ChannelSums {
 struct Statistics<'a> {
     layout: &'a Blocked,
     values: &'a [f32],
-    pivot: &'a [f32],
     sums: &'a mut ChannelSums,
 }
 
@@ -56,7 +61,8 @@ impl Kernel for Statistics<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         for block in 0..self.layout.blocks() {
-            let pivot: &[f32; BLOCK] = self.pivot[block * BLOCK..].first_chunk().expect("a block");
+            let pivot: [f32; BLOCK] =
+                *self.sums.pivot[block * BLOCK..].first_chunk().expect("a block");
             // SAFETY: the instruction set by the contract; pixels hold 16 values.
             unsafe {
                 let pivot = L::load(pivot.as_ptr());
@@ -74,16 +80,19 @@ impl Kernel for Statistics<'_> {
     }
 }
 
-/// Adds the sums of x - pivot and (x - pivot)^2 of one sample. A pivot near the mean keeps the
-/// variance exact.
+/// Adds the sums of x - pivot and (x - pivot)^2 of one sample.
 pub fn statistics(
     set: InstructionSet,
     layout: &Blocked,
     values: &[f32],
-    pivot: &[f32],
     sums: &mut ChannelSums,
 ) {
-    dispatch(set, Statistics { layout, values, pivot, sums });
+    if !std::mem::replace(&mut sums.started, true) {
+        for (block, pivot) in sums.pivot.chunks_exact_mut(BLOCK).enumerate() {
+            pivot.copy_from_slice(&values[layout.at(block, 0, 0)..][..BLOCK]);
+        }
+    }
+    dispatch(set, Statistics { layout, values, sums });
 }
 
 struct Normalise<'a> {
@@ -204,7 +213,7 @@ pub fn backward_sums(
 }
 
 struct BackwardInput<'a> {
-    coefficients: [&'a [f32]; 3],
+    coefficients: [&'a [f32]; 4],
     gradient: (&'a Blocked, &'a [f32]),
     input: (&'a Blocked, &'a [f32]),
     output: (&'a Blocked, &'a mut [f32]),
@@ -216,7 +225,7 @@ impl Kernel for BackwardInput<'_> {
     unsafe fn run<L: Lanes>(self) {
         let (layout, target) = self.output;
         for block in 0..layout.blocks() {
-            let [a, b, c] = self.coefficients.map(|values| {
+            let [a, b, c, mean] = self.coefficients.map(|values| {
                 let values: &[f32; BLOCK] = values[block * BLOCK..].first_chunk().expect("a block");
                 // SAFETY: the instruction set by the contract; 16 values.
                 unsafe { L::load(values.as_ptr()) }
@@ -228,7 +237,7 @@ impl Kernel for BackwardInput<'_> {
                 for ((to, g), x) in pixels {
                     // SAFETY: as above.
                     unsafe {
-                        let (g, x) = (L::load(g.as_ptr()), L::load(x.as_ptr()));
+                        let (g, x) = (L::load(g.as_ptr()), L::load(x.as_ptr()).sub(mean));
                         let mut value = c.add_product(x, b).add_product(g, a);
                         if self.accumulate {
                             value = value.add(L::load(to.as_ptr()));
@@ -241,10 +250,10 @@ impl Kernel for BackwardInput<'_> {
     }
 }
 
-/// dx = a g + b x + c of one sample.
+/// dx = a g + b (x - mean) + c of one sample; the coefficients are a, b, c and the mean.
 pub fn backward_input(
     set: InstructionSet,
-    coefficients: [&[f32]; 3],
+    coefficients: [&[f32]; 4],
     gradient: (&Blocked, &[f32]),
     input: (&Blocked, &[f32]),
     output: (&Blocked, &mut [f32]),

@@ -109,7 +109,8 @@ impl Worker {
         chunk: &Range<usize>,
     ) {
         let plan = shared.plan;
-        let [a, b, c] = &shared.norms[norm].coefficients;
+        let state = &shared.norms[norm];
+        let [a, b, c] = &state.coefficients;
         let norm = &plan.norms[norm];
         let from = &plan.gradient_layouts[norm.output.index()];
         let to = &plan.gradient_layouts[norm.input.index()];
@@ -120,7 +121,7 @@ impl Worker {
             for ((target, g), x) in target.chunks_exact_mut(to.len()).zip(gradient).zip(x) {
                 batch_norm::backward_input(
                     shared.set,
-                    [a, b, c],
+                    [a, b, c, &state.mean],
                     (from, g),
                     (input, x),
                     (to, target),

@@ -73,15 +73,13 @@ impl NormMode {
 /// One batch normalisation within a step; vectors are padded to whole blocks.
 #[derive(Clone, Debug, Default)]
 pub struct NormState {
-    /// Subtracted before sums are formed.
-    pub pivot: Vec<f32>,
     /// y = scale x + shift.
     pub scale: Vec<f32>,
     /// y = scale x + shift.
     pub shift: Vec<f32>,
     /// Mean by which it normalises.
     pub mean: Vec<f32>,
-    /// dx = a dy + b x + c.
+    /// dx = a dy + b (x - mean) + c.
     pub coefficients: [Vec<f32>; 3],
     /// Gradient of the scale's parameter.
     pub weight_gradient: Vec<f32>,
@@ -95,7 +93,6 @@ impl NormState {
     pub fn new(channels: usize) -> Self {
         let zeros = vec![0.0; channels.next_multiple_of(BLOCK)];
         NormState {
-            pivot: zeros.clone(),
             scale: zeros.clone(),
             shift: zeros.clone(),
             mean: zeros.clone(),
@@ -106,7 +103,7 @@ impl NormState {
         }
     }
 
-    /// Before the first phase: the pivot, and all of it where the running statistics are used.
+    /// Before the first phase, where the running statistics are used.
     pub fn start(
         &mut self,
         norm: &Norm,
@@ -114,7 +111,6 @@ impl NormState {
         running: &RunningLayer,
         (weight, bias): (&[f32], &[f32]),
     ) {
-        self.pivot[..running.mean.len()].copy_from_slice(&running.mean);
         if mode == NormMode::Running {
             for c in 0..running.mean.len() {
                 let (mean, variance) = (running.mean[c], running.variance[c]);
@@ -132,12 +128,13 @@ impl NormState {
         self.shift[c] = (f64::from(bias) - mean * scale) as f32;
     }
 
-    /// When the input of the whole batch is there: mean and variance of `count` values a channel.
-    pub fn finish_statistics(
+    /// When the input of the whole batch is there: mean and variance from the moments of each part
+    /// of the batch, added in their order (Chan et al., 1979).
+    pub fn finish_statistics<'a>(
         &mut self,
         norm: &Norm,
         mode: NormMode,
-        (sums, count): (&ChannelSums, f64),
+        parts: impl Iterator<Item = (&'a ChannelSums, f64)> + Clone,
         running: &mut RunningLayer,
         (weight, bias): (&[f32], &[f32]),
     ) {
@@ -145,11 +142,18 @@ impl NormState {
         running.batches += 1;
         let share = momentum.unwrap_or(1.0 / running.batches as f32);
         for c in 0..running.mean.len() {
-            let [sum, squares] = sums.sums[c];
-            let offset = sum / count;
-            let mean = f64::from(self.pivot[c]) + offset;
+            let (mut count, mut mean, mut spread) = (0.0, 0.0, 0.0);
+            for (sums, values) in parts.clone().filter(|part| part.1 > 0.0) {
+                let [sum, squares] = sums.sums[c];
+                let offset = sum / values;
+                let distance = f64::from(sums.pivot[c]) + offset - mean;
+                let total = count + values;
+                spread += squares - sum * offset + distance * distance * count * values / total;
+                mean += distance * values / total;
+                count = total;
+            }
             // Not `max`, which would turn NaN into 0.
-            let variance = squares / count - offset * offset;
+            let variance = spread / count;
             let variance = if variance < 0.0 { 0.0 } else { variance };
             self.set(c, norm.eps, mean, variance, weight[c], bias[c]);
             let unbiased = if count > 1.0 { variance * count / (count - 1.0) } else { variance };
@@ -174,7 +178,7 @@ impl NormState {
             } else {
                 let slope = -scale * inverse * inverse * product / count;
                 b[c] = slope as f32;
-                d[c] = (-scale * sum / count - slope * f64::from(self.mean[c])) as f32;
+                d[c] = (-scale * sum / count) as f32;
             }
         }
     }

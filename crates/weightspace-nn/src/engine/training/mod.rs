@@ -18,7 +18,6 @@ pub use plan::{TrainingPlan, Wishes};
 use self::batch_norm::NormState;
 use self::parameters::{Ranges, StepParameters};
 use self::worker::{Shared, Worker};
-use crate::kernels::batch_norm::ChannelSums;
 use crate::kernels::simd::InstructionSet;
 use crate::loss::Loss;
 use crate::net::{Net, Op};
@@ -157,7 +156,6 @@ impl TrainingEngine {
     /// If a slice has a wrong length, or the engine was planned for losses on single samples.
     pub fn backward(
         &mut self,
-        weights: &[f32],
         batch: Batch<'_>,
         loss: &dyn Loss,
         taps: &[&dyn Loss],
@@ -237,7 +235,7 @@ impl TrainingEngine {
         (&weights[ranges.weight.clone()], &weights[ranges.bias.clone()])
     }
 
-    fn for_each_worker(&mut self, f: impl Fn(&mut Worker) + Sync) {
+    fn for_each_worker(&mut self, f: impl Fn(&mut Worker) + Sync + Send) {
         match &mut self.workers[..] {
             [only] => f(only),
             workers => workers.par_iter_mut().with_max_len(1).for_each(f),
@@ -311,13 +309,10 @@ impl TrainingEngine {
         self.workers = workers;
     }
 
-    /// Sums of one batch normalisation over all workers, and the number of values in each.
-    fn sums(&self, norm: usize, which: usize) -> (ChannelSums, f64) {
-        let mut sums = self.workers[0].sums[norm][which].clone();
-        self.workers[1..].iter().for_each(|worker| sums.add(&worker.sums[norm][which]));
-        let layout = &self.plan.layouts[self.plan.norms[norm].input.index()];
-        let samples: usize = self.workers.iter().map(|worker| worker.samples).sum();
-        (sums, (samples * layout.height * layout.width) as f64)
+    /// Values of every channel in one sample of a batch normalisation's input.
+    fn pixels(&self, norm: &plan::Norm) -> usize {
+        let layout = &self.plan.layouts[norm.input.index()];
+        layout.height * layout.width
     }
 
     /// After a phase forward: the statistics of the values that it made.
@@ -325,10 +320,12 @@ impl TrainingEngine {
         for i in 0..self.plan.norms.len() {
             let norm = self.plan.norms[i];
             if norm.input_phase == phase {
-                let (sums, count) = self.sums(i, 0);
+                let pixels = self.pixels(&norm);
                 let affine = self.affine(weights, norm.step);
                 let (state, running) = (&mut self.norms[i], &mut self.running.layers[i]);
-                state.finish_statistics(&norm, batch.mode, (&sums, count), running, affine);
+                let workers = self.workers.iter();
+                let parts = workers.map(|w| (&w.sums[i][0], (w.samples * pixels) as f64));
+                state.finish_statistics(&norm, batch.mode, parts, running, affine);
             }
         }
     }
@@ -338,8 +335,13 @@ impl TrainingEngine {
         for i in 0..self.plan.norms.len() {
             let norm = self.plan.norms[i];
             if norm.phase == phase {
-                let (sums, count) = self.sums(i, 1);
-                self.norms[i].finish_gradient(batch.mode, (&sums, count));
+                let pixels = self.pixels(&norm);
+                let (first, others) = self.workers.split_first_mut().expect("a worker");
+                let sums = &mut first.sums[i][1];
+                others.iter().for_each(|worker| sums.add(&worker.sums[i][1]));
+                let samples = first.samples + others.iter().map(|w| w.samples).sum::<usize>();
+                let count = (samples * pixels) as f64;
+                self.norms[i].finish_gradient(batch.mode, (&first.sums[i][1], count));
             }
         }
     }

@@ -272,7 +272,7 @@ impl<'a> Draft<'a> {
     fn events(&self, phases: &[Range<usize>]) -> Vec<Vec<Event>> {
         let mut written = vec![false; self.net.nodes().len()];
         // Some(accumulate) and marks the gradient as written; None where nobody wants it.
-        let mut write = |written: &mut Vec<bool>, id: NodeId| {
+        let write = |written: &mut Vec<bool>, id: NodeId| {
             self.wanted[id.index()].then(|| std::mem::replace(&mut written[id.index()], true))
         };
         let mut all = vec![Vec::new(); phases.len()];

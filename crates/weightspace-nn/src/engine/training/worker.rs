@@ -73,8 +73,8 @@ impl Worker {
             let samples = if slot.whole { capacity } else { largest_chunk };
             vec![0.0; slot.layout.len() * samples]
         };
-        let widest = plan.taps.iter().chain([&net.output()]);
-        let widest = widest.map(|&id| net.node(id).shape.element_count()).max().unwrap_or(0);
+        let widest = plan.taps.iter().copied().chain([net.output()]);
+        let widest = widest.map(|id| net.node(id).shape.element_count()).max().unwrap_or(0);
         let rows = vec![0.0; widest * largest_chunk];
         Worker {
             gradients,
@@ -179,8 +179,7 @@ impl Worker {
             let mut sums = std::mem::take(&mut self.sums[norm][0]);
             let layout = &plan.layouts[id.index()];
             for values in self.value(plan, id, chunk).chunks_exact(layout.len()) {
-                let pivot = &shared.norms[norm].pivot;
-                batch_norm::statistics(shared.set, layout, values, pivot, &mut sums);
+                batch_norm::statistics(shared.set, layout, values, &mut sums);
             }
             self.sums[norm][0] = sums;
         }
