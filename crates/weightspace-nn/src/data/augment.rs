@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use weightspace_core::random::{Key, Stream};
 
-use super::{Dataset, Image, Pixels, Preprocessing, PreprocessingError};
+use super::{Dataset, Image, Preprocessing, PreprocessingError};
 
 /// Random crops after padding with black pixels, then random horizontal flips, as torchvision's
 /// `RandomCrop(size, padding=N)` and `RandomHorizontalFlip` on images that are normalised
@@ -18,8 +18,8 @@ use super::{Dataset, Image, Pixels, Preprocessing, PreprocessingError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Augmentation {
-    /// Pixels of padding on every side before the crop: images move by up to that many in each
-    /// direction, all distances equally likely.
+    /// Pixels of padding on every side before the crop, at most 4,096: images move by up to that
+    /// many in each direction, all distances equally likely.
     pub crop: u32,
     /// Whether every other image is mirrored.
     pub flip: bool,
@@ -96,9 +96,9 @@ impl Dataset {
     /// the preprocessing's padding and before its normalisation, on all threads.
     ///
     /// What happens to an image is a function of seed, epoch and its index alone. It is drawn from
-    /// stream epoch x 2^32 + index of purpose `augmentation`: rows and columns that the crop begins
-    /// after the padding's, each a number below 2 `crop` + 1, then a word, from 2^31 on of which
-    /// the image is mirrored.
+    /// stream epoch x 2^32 + index of purpose `augmentation`: the first row, then the first column
+    /// of the crop in the padded image, each a number below 2 `crop` + 1, then a word, from 2^31 on
+    /// of which the image is mirrored.
     ///
     /// # Errors
     /// If the preprocessing does not fit the images.
@@ -118,30 +118,17 @@ impl Dataset {
         let size = shape.iter().product::<usize>();
         assert_eq!(out.len(), indices.len() * size, "length of the batch");
         let key = Key::for_purpose(seed, "augmentation");
-        let channels = shape[0];
-        let normalised = |c| preprocessing.normalised(c, self.scale());
-        // Of the 256 values that integers can have.
-        let tables: Vec<[f32; 256]> = match self.pixels() {
-            Pixels::U8(_) => (0..channels)
-                .map(|c| std::array::from_fn(|pixel| normalised(c)(pixel as f32)))
-                .collect(),
-            Pixels::F32(_) => Vec::new(),
-        };
+        let [_, height, width] = self.shape();
+        let [_, out_height, out_width] = shape;
         out.par_chunks_exact_mut(size).zip(indices).with_min_len(8).for_each(|(out, &index)| {
             let change = augmentation.draw(key, epoch, index);
-            let [height, width] = [self.shape()[1], self.shape()[2]];
-            let placement = Placement::new([height, width], [shape[1], shape[2]], change);
-            for (c, out) in out.chunks_exact_mut(shape[1] * shape[2]).enumerate() {
+            let placement = Placement::new([height, width], [out_height, out_width], change);
+            for (c, out) in out.chunks_exact_mut(out_height * out_width).enumerate() {
                 let plane = c * height * width..(c + 1) * height * width;
+                let normalised = preprocessing.normalised(c, self.scale());
                 match self.image(index) {
-                    Image::U8(image) => {
-                        let value = |pixel: u8| tables[c][usize::from(pixel)];
-                        placement.write(&image[plane], value, value(0), out);
-                    }
-                    Image::F32(image) => {
-                        let value = normalised(c);
-                        placement.write(&image[plane], &value, value(0.0), out);
-                    }
+                    Image::U8(image) => placement.write(&image[plane], normalised, out),
+                    Image::F32(image) => placement.write(&image[plane], normalised, out),
                 }
             }
         });
@@ -185,7 +172,11 @@ impl Placement {
         }
     }
 
-    fn write<P: Copy>(&self, plane: &[P], value: impl Fn(P) -> f32, black: f32, out: &mut [f32]) {
+    fn write<P>(&self, plane: &[P], normalised: impl Fn(f32) -> f32, out: &mut [f32])
+    where
+        P: Copy + Into<f32>,
+    {
+        let black = normalised(0.0);
         let (rows, first_row) = self.rows.clone();
         let (columns, first_column) = self.columns.clone();
         let columns = match self.flip {
@@ -202,10 +193,11 @@ impl Placement {
             out[..columns.start].fill(black);
             out[columns.end..].fill(black);
             let out = &mut out[columns.clone()];
+            let pixels = source.iter().map(|&pixel| normalised(pixel.into()));
             if self.flip {
-                out.iter_mut().rev().zip(source).for_each(|(out, &pixel)| *out = value(pixel));
+                out.iter_mut().rev().zip(pixels).for_each(|(out, pixel)| *out = pixel);
             } else {
-                out.iter_mut().zip(source).for_each(|(out, &pixel)| *out = value(pixel));
+                out.iter_mut().zip(pixels).for_each(|(out, pixel)| *out = pixel);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::softmax::Softmax;
 use super::{Loss, Size, check_labels};
 
-/// Mean over the samples of -log softmax(logits)[label], as `torch.nn.functional.cross_entropy`.
+/// Mean over the samples of `-log softmax(logits)[label]`, as `torch.nn.functional.cross_entropy`.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy<'a> {
     labels: &'a [u16],

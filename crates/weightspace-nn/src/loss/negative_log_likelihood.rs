@@ -2,7 +2,7 @@
 
 use super::{Loss, Size, check_labels};
 
-/// Mean over the samples of -log_probabilities[label], as `torch.nn.functional.nll_loss`.
+/// Mean over the samples of `-log_probabilities[label]`, as `torch.nn.functional.nll_loss`.
 #[derive(Clone, Copy, Debug)]
 pub struct NegativeLogLikelihood<'a> {
     labels: &'a [u16],
