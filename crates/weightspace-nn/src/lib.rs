@@ -6,6 +6,8 @@ pub mod engine;
 pub mod evaluate;
 pub mod kernels;
 pub mod net;
+pub mod optim;
+pub mod schedule;
 
 pub use engine::Engine;
 pub use net::{Net, NetBuilder, NodeId};

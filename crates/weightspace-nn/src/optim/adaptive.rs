@@ -1,0 +1,52 @@
+//! The loop of Adam, AdamW and RAdam: two running averages, and a step that they scale.
+
+use super::rule::Piece;
+
+/// Factors of one step of one tensor.
+pub(super) struct Adaptive {
+    /// Factors of the running averages of the gradient and its square.
+    pub betas: [f64; 2],
+    /// What of the weights is added to the gradient.
+    pub l2: f64,
+    /// What remains of the weights before the step.
+    pub keep: f64,
+    /// Factor of the averaged gradient.
+    pub scale: f64,
+    /// Added to the root of the averaged square, by which the step is divided; `None` for a step that is
+    /// not divided.
+    pub epsilon: Option<f64>,
+}
+
+impl Adaptive {
+    /// Factors by which averages that began at zero are too small at step `count`: 1 - beta^count.
+    pub fn corrections(betas: [f64; 2], count: u64) -> [f64; 2] {
+        betas.map(|beta| 1.0 - libm::pow(beta, count as f64))
+    }
+
+    /// Changes averages (`first`, `second`) and weights.
+    pub fn apply(&self, piece: Piece<'_>) {
+        match self.epsilon {
+            Some(epsilon) => {
+                let epsilon = epsilon as f32;
+                self.run(piece, |mean, square| mean / (square.sqrt() + epsilon));
+            }
+            None => self.run(piece, |mean, _| mean),
+        }
+    }
+
+    #[inline(always)]
+    fn run(&self, piece: Piece<'_>, direction: impl Fn(f32, f32) -> f32) {
+        let [beta1, beta2] = self.betas;
+        let (gain1, beta2, gain2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
+        let (l2, keep, scale) = (self.l2 as f32, self.keep as f32, self.scale as f32);
+        let state = piece.first.iter_mut().zip(piece.second);
+        for ((weight, &gradient), (mean, square)) in
+            piece.weights.iter_mut().zip(piece.gradient).zip(state)
+        {
+            let gradient = gradient + l2 * *weight;
+            *mean += gain1 * (gradient - *mean);
+            *square = beta2 * *square + gain2 * (gradient * gradient);
+            *weight = keep * *weight - scale * direction(*mean, *square);
+        }
+    }
+}
