@@ -1,6 +1,7 @@
 //! The loop of Adam, AdamW and RAdam: two running averages, and a step that they scale.
 
 use super::rule::Piece;
+use crate::kernels::simd::{InstructionSet, Kernel, Lanes, dispatch};
 
 /// Factors of one step of one tensor.
 pub(super) struct Adaptive {
@@ -24,14 +25,8 @@ impl Adaptive {
     }
 
     /// Changes averages (`first`, `second`) and weights.
-    pub fn apply(&self, piece: Piece<'_>) {
-        match self.epsilon {
-            Some(epsilon) => {
-                let epsilon = epsilon as f32;
-                self.run(piece, |mean, square| mean / (square.sqrt() + epsilon));
-            }
-            None => self.run(piece, |mean, _| mean),
-        }
+    pub fn apply(self, piece: Piece<'_>) {
+        dispatch(InstructionSet::best(), Update { factors: self, piece });
     }
 
     #[inline(always)]
@@ -47,6 +42,59 @@ impl Adaptive {
             *mean += gain1 * (gradient - *mean);
             *square = beta2 * *square + gain2 * (gradient * gradient);
             *weight = keep * *weight - scale * direction(*mean, *square);
+        }
+    }
+}
+
+/// The loop as a kernel: roots and divisions take a third of the time in wide registers, and are the same
+/// in all.
+struct Update<'a> {
+    factors: Adaptive,
+    piece: Piece<'a>,
+}
+
+impl Kernel for Update<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        match self.factors.epsilon {
+            Some(epsilon) => {
+                let epsilon = epsilon as f32;
+                self.factors.run(self.piece, |mean, square| mean / (square.sqrt() + epsilon));
+            }
+            None => self.factors.run(self.piece, |mean, _| mean),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let values = |seed: u32| -> Vec<f32> {
+            let hash = |i: u32| (i + seed * 1009).wrapping_mul(2_654_435_761) >> 8;
+            (0..1003).map(|i| hash(i) as f32 / (1 << 23) as f32 - 1.0).collect()
+        };
+        for epsilon in [Some(1e-8), None] {
+            let run = |set| {
+                let (betas, l2, keep) = ([0.9, 0.999], 0.01, 0.99);
+                let factors = Adaptive { betas, l2, keep, scale: 0.1, epsilon };
+                let (mut weights, mut first, gradient) = (values(0), values(1), values(2));
+                let mut second: Vec<f32> = values(3).iter().map(|v| v * v).collect();
+                let piece = Piece {
+                    weights: &mut weights,
+                    gradient: &gradient,
+                    first: &mut first,
+                    second: &mut second,
+                };
+                dispatch(set, Update { factors, piece });
+                (weights, first, second)
+            };
+            let portable = run(InstructionSet::Portable);
+            for set in InstructionSet::available() {
+                assert!(run(set) == portable, "{set:?}");
+            }
         }
     }
 }
