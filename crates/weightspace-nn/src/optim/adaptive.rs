@@ -46,7 +46,7 @@ impl Adaptive {
     }
 }
 
-/// The loop as a kernel: roots and divisions take a third of the time in wide registers, and are the same
+/// The loop as a kernel: roots and divisions take a fraction of the time in wide registers, and are the same
 /// in all.
 struct Update<'a> {
     factors: Adaptive,
