@@ -8,6 +8,8 @@ pub mod init;
 pub mod kernels;
 pub mod loss;
 pub mod net;
+pub mod optim;
+pub mod schedule;
 
 pub use engine::Engine;
 pub use net::{Net, NetBuilder, NodeId};

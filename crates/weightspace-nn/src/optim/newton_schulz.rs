@@ -1,0 +1,85 @@
+//! Orthogonalisation of a matrix by products alone.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::clip::global_norm;
+
+/// Coefficients of X, (X X^T) X and (X X^T)^2 X, chosen by the method's author to lift small singular values
+/// as fast as possible.
+const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+
+/// Iterations, after which most singular values lie roughly between 0.7 and 1.2.
+const ITERATIONS: usize = 5;
+
+/// Norms below this count as this.
+const SMALLEST_NORM: f64 = 1e-7;
+
+/// Room for Newton-Schulz iterations on matrices up to a size.
+///
+/// Products are `faer`'s: cubic work is worth a tuned one (130 GFLOP/s were measured on
+/// 64 x 576 with AVX-512), and its interface needs no `unsafe`. They run on one thread, so that results do not depend on their number.
+#[derive(Default)]
+pub(super) struct NewtonSchulz {
+    matrix: Vec<f32>,
+    gram: Vec<f32>,
+    polynomial: Vec<f32>,
+}
+
+impl NewtonSchulz {
+    /// Makes room for matrices of `rows` x `columns`.
+    pub fn reserve(&mut self, rows: usize, columns: usize) {
+        let grow = |v: &mut Vec<f32>, len: usize| v.resize(v.len().max(len), 0.0);
+        let short = rows.min(columns);
+        grow(&mut self.matrix, rows * columns);
+        grow(&mut self.gram, short * short);
+        grow(&mut self.polynomial, short * short);
+    }
+
+    /// Moves the singular values of `matrix` (row-major, `rows` x `columns`) close to 1, keeping its
+    /// singular vectors.
+    pub fn orthogonalize(&mut self, matrix: &mut [f32], rows: usize, columns: usize) {
+        let [a, b, c] = COEFFICIENTS;
+        let short = rows.min(columns);
+        let next = &mut self.matrix[..rows * columns];
+        let gram = &mut self.gram[..short * short];
+        let polynomial = &mut self.polynomial[..short * short];
+
+        let factor = (1.0 / global_norm(matrix).max(SMALLEST_NORM)) as f32;
+        matrix.iter_mut().for_each(|v| *v *= factor);
+        for _ in 0..ITERATIONS {
+            let x = wide(MatRef::from_row_major_slice(matrix, rows, columns));
+            gram.fill(0.0);
+            add_product(
+                MatMut::from_row_major_slice_mut(gram, short, short),
+                1.0,
+                x,
+                x.transpose(),
+            );
+            polynomial.iter_mut().zip(&*gram).for_each(|(p, g)| *p = b * g);
+            let gram = MatRef::from_row_major_slice(gram, short, short);
+            add_product(MatMut::from_row_major_slice_mut(polynomial, short, short), c, gram, gram);
+            next.iter_mut().zip(&*matrix).for_each(|(n, x)| *n = a * x);
+            let polynomial = MatRef::from_row_major_slice(polynomial, short, short);
+            let target = MatMut::from_row_major_slice_mut(next, rows, columns);
+            let target = if rows > columns { target.transpose_mut() } else { target };
+            add_product(target, 1.0, polynomial, x);
+            matrix.copy_from_slice(next);
+        }
+    }
+}
+
+/// The matrix or its transpose, whichever has no more rows than columns.
+fn wide(matrix: MatRef<'_, f32>) -> MatRef<'_, f32> {
+    if matrix.nrows() > matrix.ncols() { matrix.transpose() } else { matrix }
+}
+
+/// target += factor * left * right
+fn add_product(
+    target: MatMut<'_, f32>,
+    factor: f32,
+    left: MatRef<'_, f32>,
+    right: MatRef<'_, f32>,
+) {
+    matmul(target, Accum::Add, left, right, factor, Par::Seq);
+}
