@@ -251,7 +251,7 @@ impl Worker {
         let from = &plan.gradient_layouts[step.output.index()];
         let mut gradients = std::mem::take(&mut self.gradients[index]);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for (which, &input) in step.inputs.iter().enumerate() {
+        for (which, &input) in step.inputs.iter().enumerate().rev() {
             // An embedding has no gradient of its input, but one of its table.
             let table = step.inputs.len() == 1 && accumulate[0].is_none();
             if accumulate[which].is_none() && !table {

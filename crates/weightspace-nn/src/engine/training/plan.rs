@@ -304,7 +304,8 @@ impl<'a> Draft<'a> {
                 }
                 let normalise = matches!(of_step.kind, StepKind::Normalise { .. });
                 let mut accumulate = [None; 2];
-                for (which, &input) in of_step.inputs.iter().enumerate() {
+                // The executor goes through the inputs in this order, too.
+                for (which, &input) in of_step.inputs.iter().enumerate().rev() {
                     let no_gradient = which == 0
                         && (normalise
                             || matches!(self.net.node(of_step.node).op, Op::Embedding { .. }));
