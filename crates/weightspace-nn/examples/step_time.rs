@@ -9,9 +9,7 @@ use serde_json::json;
 use weightspace_core::StateDict;
 use weightspace_core::random::{Key, Stream};
 use weightspace_nn::arch::{self, ArchOptions};
-use weightspace_nn::engine::training::{
-    Batch, NormMode, TrainingEngine, TrainingOptions,
-};
+use weightspace_nn::engine::training::{Batch, NormMode, TrainingEngine, TrainingOptions};
 use weightspace_nn::init::{Initialisation, initialise};
 use weightspace_nn::loss::{CrossEntropy, Loss, MaskedMeanSquaredError};
 use weightspace_nn::net::{Activation, Shape};
@@ -156,7 +154,8 @@ fn regression(
     let inputs = inputs(batch * net.input_len());
     let width = net.class_count();
     let targets = normal(batch * width, 1);
-    let mask: Vec<f32> = (0..batch * width).map(|i| if i % 289 < 200 { 1.0 } else { 0.0 }).collect();
+    let mask: Vec<f32> =
+        (0..batch * width).map(|i| if i % 289 < 200 { 1.0 } else { 0.0 }).collect();
     let mut gradient = vec![0.0; weights.len()];
     let step = move || {
         let loss = MaskedMeanSquaredError::new(&targets, width);
