@@ -88,21 +88,18 @@ impl Kernel for MaxBackward<'_> {
     unsafe fn run<L: Lanes>(self) {
         let (from, x) = self.input;
         let (layout, dx) = self.target;
-        let pixel = |layout: &Blocked, values: &[f32], block, y, x| -> [f32; BLOCK] {
-            *values[layout.at(block, y, x)..].first_chunk().expect("a pixel")
-        };
         for block in 0..from.blocks() {
             for y in 0..self.output.0.height {
-                for column in 0..self.output.0.width {
-                    let largest = pixel(self.output.0, self.output.1, block, y, column);
+                let outputs = self.output.0.row(self.output.1, block, y);
+                let gradients = self.gradient.0.row(self.gradient.1, block, y);
+                for (column, (largest, dy)) in outputs.iter().zip(gradients).enumerate() {
+                    let columns = covered(self.window, column, from.width);
                     // What is left for the pixels that follow.
-                    let mut dy = pixel(self.gradient.0, self.gradient.1, block, y, column);
+                    let mut dy = *dy;
                     for row in covered(self.window, y, from.height) {
-                        for column in covered(self.window, column, from.width) {
-                            let x = pixel(from, x, block, row, column);
-                            let at = layout.at(block, row, column);
-                            let dx: &mut [f32; BLOCK] =
-                                dx[at..].first_chunk_mut().expect("a pixel");
+                        let x = &from.row(x, block, row)[columns.clone()];
+                        let dx = &mut layout.row_mut(dx, block, row)[columns.clone()];
+                        for (dx, x) in dx.iter_mut().zip(x) {
                             // Summed in registers: a store of some lanes only would make the next
                             // load wait.
                             let mut sum = *dx;
