@@ -52,8 +52,8 @@ fn gradients_equal_finite_differences_with_dropout_and_taps() {
     let labels = [0, 1, 2, 3, 4, 0];
     let widths = [0, 1].map(|i| net.node(taps[i]).shape.element_count());
     let teachers = [0, 1].map(|i| normal(6 * widths[i], 10 + i as u64));
-    let distances = [0, 1]
-        .map(|i| FeatureDistillation::new(&teachers[i], widths[i]).with_weight(0.5));
+    let distances =
+        [0, 1].map(|i| FeatureDistillation::new(&teachers[i], widths[i]).with_weight(0.5));
     let losses: [&dyn Loss; 2] = [&distances[0], &distances[1]];
     let loss = CrossEntropy::new(&labels, 5);
     let batch = Batch { inputs: &images, mode: TRAINING, dropout: Some(77) };

@@ -19,8 +19,18 @@ pub const POSITIONS: usize = 16;
 /// first-level cache together with the products.
 const STRIP: usize = 1 << 13;
 
+/// The same, where the second-level cache is good enough.
+const LONGEST_STRIP: usize = 1 << 16;
+
 /// Tiles of a strip that make reading the weights worth while.
 const FEWEST_TILES: usize = 16;
+
+/// From one position to the next of `count` transformed tiles. One block more than they need:
+/// powers of two would put all positions of a tile into few lines of the cache.
+#[inline(always)]
+fn position_stride(count: usize, blocks: usize) -> usize {
+    (count * blocks + 1) * BLOCK
+}
 
 /// How many tiles there are and what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +50,26 @@ pub struct Tiles {
 impl Tiles {
     /// Rows of tiles, of any images, that are done together.
     fn rows_per_strip(&self) -> usize {
+        self.rows_of(STRIP)
+    }
+
+    /// The same backward to the weights: every strip reads and writes all sums, so that more
+    /// channels want longer strips.
+    fn rows_per_outer_strip(&self) -> usize {
+        self.rows_of((STRIP * self.in_blocks * self.out_blocks).min(LONGEST_STRIP))
+    }
+
+    fn rows_of(&self, strip: usize) -> usize {
         let row = POSITIONS * self.columns * self.in_blocks.max(self.out_blocks) * BLOCK;
-        (STRIP / row).max(FEWEST_TILES.div_ceil(self.columns))
+        (strip / row).max(FEWEST_TILES.div_ceil(self.columns))
     }
 
     /// Length of the scratch memory of one run of any number of images.
     pub fn scratch_len(&self) -> usize {
-        let tiles = POSITIONS * self.rows_per_strip() * self.columns * BLOCK;
-        tiles * (self.in_blocks + self.out_blocks)
+        let rows = self.rows_per_strip().max(self.rows_per_outer_strip());
+        let count = rows * self.columns;
+        POSITIONS
+            * (position_stride(count, self.in_blocks) + position_stride(count, self.out_blocks))
     }
 
     /// Offset of a row of tiles, counted over all images.
@@ -171,7 +193,8 @@ impl Kernel for Winograd<'_> {
         }
         let strip_rows = t.rows_per_strip();
         let most = strip_rows * t.columns;
-        let (values, products) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, products) =
+            self.scratch.split_at_mut(POSITIONS * position_stride(most, t.in_blocks));
         let (values, products) = (values.as_mut_ptr(), products.as_mut_ptr());
         let all_rows = t.samples * t.rows;
         for first_row in (0..all_rows).step_by(strip_rows) {
@@ -186,9 +209,9 @@ impl Kernel for Winograd<'_> {
                     multiply_position::<L>(
                         &t,
                         count,
-                        values.add(position * count * t.in_blocks * BLOCK),
+                        values.add(position * position_stride(count, t.in_blocks)),
                         weights.add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
-                        products.add(position * count * t.out_blocks * BLOCK),
+                        products.add(position * position_stride(count, t.out_blocks)),
                     );
                 }
                 for block in 0..t.out_blocks {
@@ -208,7 +231,7 @@ impl Winograd<'_> {
     unsafe fn finish<L: Lanes>(&mut self, block: usize, rows: Range<usize>, products: *const f32) {
         let t = self.tiles;
         let count = rows.len() * t.columns;
-        let next = count * t.out_blocks * BLOCK;
+        let next = position_stride(count, t.out_blocks);
         let (to, accumulate) = (self.output_strides, self.accumulate);
         // SAFETY: by the contract.
         unsafe {
@@ -282,7 +305,7 @@ unsafe fn transform_input<L: Lanes>(
     values: *mut f32,
 ) {
     let count = rows.len() * t.columns;
-    let next = count * t.in_blocks * BLOCK;
+    let next = position_stride(count, t.in_blocks);
     for block in 0..t.in_blocks {
         for (index, row) in rows.clone().enumerate() {
             let start = block * strides.block + t.row(row, &strides);
@@ -396,9 +419,10 @@ impl Kernel for WinogradOuter<'_> {
                 && t.scratch_len() <= self.scratch.len()
         );
         assert_eq!(self.weights.len(), t.weights_len());
-        let strip_rows = t.rows_per_strip();
+        let strip_rows = t.rows_per_outer_strip();
         let most = strip_rows * t.columns;
-        let (values, lifted) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, lifted) =
+            self.scratch.split_at_mut(POSITIONS * position_stride(most, t.in_blocks));
         let (values, lifted) = (values.as_mut_ptr(), lifted.as_mut_ptr());
         let all_rows = t.samples * t.rows;
         for first_row in (0..all_rows).step_by(strip_rows) {
@@ -413,8 +437,8 @@ impl Kernel for WinogradOuter<'_> {
                     outer_position::<L>(
                         &t,
                         count,
-                        values.add(position * count * t.in_blocks * BLOCK),
-                        lifted.add(position * count * t.out_blocks * BLOCK),
+                        values.add(position * position_stride(count, t.in_blocks)),
+                        lifted.add(position * position_stride(count, t.out_blocks)),
                         self.weights
                             .as_mut_ptr()
                             .add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
@@ -438,7 +462,7 @@ unsafe fn transform_gradient<L: Lanes>(
     lifted: *mut f32,
 ) {
     let count = rows.len() * t.columns;
-    let next = count * t.out_blocks * BLOCK;
+    let next = position_stride(count, t.out_blocks);
     for block in 0..t.out_blocks {
         for (index, row) in rows.clone().enumerate() {
             let start = block * strides.block + t.row(row, &strides);
