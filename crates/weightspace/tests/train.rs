@@ -41,6 +41,10 @@ fn refused(line: &str, output: &Path, part: &str) {
     assert!(last.starts_with("error: ") && last.contains(part), "{line}: {text}");
 }
 
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+}
+
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -225,6 +229,33 @@ fn a_network_learns_from_a_teacher_and_from_weights() {
     let cifar =
         format!("--preset digits --arch mlp:64-10 --preprocessing unit --teacher {teacher}");
     refused(&cifar, &path("other"), "the teacher (zoo-cnn:relu) has 784");
+}
+
+#[test]
+fn broken_files_of_a_run_are_refused_in_one_line() {
+    let folder = folder();
+    let path = folder.path().join("run");
+    let mut child = start_until_checkpoint(&format!("{RECIPE} --checkpoint-steps 5"), &path);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let checkpoint = path.join("checkpoint/training.safetensors");
+    let whole = fs::read(&checkpoint).unwrap();
+    let counters = String::from_utf8_lossy(&whole).find("epoch").unwrap();
+    for end in [0, 4, counters, whole.len() / 2, whole.len() - 1] {
+        fs::write(&checkpoint, &whole[..end]).unwrap();
+        refused(RECIPE, &path, "training.safetensors");
+    }
+    fs::write(&checkpoint, fs::read(golden("models/digits-mlp.pt")).unwrap()).unwrap();
+    refused(RECIPE, &path, "not a checkpoint of this training: it has no counters");
+    fs::write(path.join("run.json"), "[".repeat(1 << 20)).unwrap();
+    refused(RECIPE, &path, "run.json");
+    fs::write(path.join("run.json"), "x".repeat(1 << 21)).unwrap();
+    refused(RECIPE, &path, "larger than 1 MiB");
+    let settings = folder.path().join("deep.toml");
+    for text in [format!("a = {}", "[".repeat(1 << 19)), "a.".repeat(1 << 19), "\0".into()] {
+        fs::write(&settings, text).unwrap();
+        refused(&format!("--config {}", settings.display()), &folder.path().join("b"), "line 1");
+    }
 }
 
 #[test]
