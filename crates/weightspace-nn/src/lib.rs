@@ -7,9 +7,12 @@ pub mod evaluate;
 pub mod init;
 pub mod kernels;
 pub mod loss;
+pub mod model_state;
 pub mod net;
 pub mod optim;
 pub mod schedule;
+pub mod train;
 
 pub use engine::Engine;
+pub use model_state::ModelState;
 pub use net::{Net, NetBuilder, NodeId};

@@ -1,0 +1,187 @@
+//! Images with labels.
+
+use weightspace_core::StateDict;
+
+use super::{DistillationConfig, Prepared, Score, Task, TrainConfig, TrainError};
+use crate::data::{Augmentation, Dataset, Preprocessing, split_train_validation};
+use crate::evaluate::{argmax, for_each_batch};
+use crate::loss::{CrossEntropy, Distillation, Loss};
+use crate::{Engine, Net};
+
+/// Seed of the division into training and held-out images: the same for every run, so that what one
+/// network was not trained on is held out from those that learn from it, too.
+pub const HELD_OUT_SEED: u64 = 0;
+
+/// Images of a data set, some of them held out, with cross-entropy as their loss or with a teacher.
+pub struct Classification<'a> {
+    net: &'a Net,
+    dataset: &'a Dataset,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    seed: u64,
+    label_smoothing: f32,
+    training: Vec<usize>,
+    held_out: Vec<usize>,
+    teacher: Option<(&'a Engine, DistillationConfig)>,
+    indices: Vec<usize>,
+    images: Vec<f32>,
+    labels: Vec<u16>,
+    teacher_logits: Vec<f32>,
+}
+
+impl<'a> Classification<'a> {
+    /// All images of `dataset`, `held_out` of them ([`split_train_validation`] with
+    /// [`HELD_OUT_SEED`]) for evaluation only.
+    ///
+    /// # Errors
+    /// If network, images and preprocessing do not fit together, or there are too few images.
+    pub fn new(
+        net: &'a Net,
+        dataset: &'a Dataset,
+        preprocessing: &Preprocessing,
+        held_out: usize,
+        config: &TrainConfig,
+    ) -> Result<Self, TrainError> {
+        let count = dataset.len();
+        if held_out >= count {
+            let purpose = format!("to hold {held_out} of them out");
+            return Err(TrainError::TooFewSamples { samples: count, purpose });
+        }
+        let image: usize = preprocessing.output_shape(dataset.shape())?.iter().product();
+        expect(dataset.name(), image, "values in an image", net, net.input_len())?;
+        expect(dataset.name(), dataset.class_count(), "classes", net, net.class_count())?;
+        let (training, held_out) = split_train_validation(count, held_out, HELD_OUT_SEED);
+        Ok(Classification {
+            net,
+            dataset,
+            preprocessing: preprocessing.clone(),
+            augmentation: config.augmentation,
+            seed: config.seed,
+            label_smoothing: config.label_smoothing,
+            training,
+            held_out,
+            teacher: None,
+            indices: Vec::new(),
+            images: Vec::new(),
+            labels: Vec::new(),
+            teacher_logits: Vec::new(),
+        })
+    }
+
+    /// Learns from a teacher, which sees the same augmented images.
+    ///
+    /// # Errors
+    /// If the teacher reads other images or knows other classes.
+    pub fn with_teacher(
+        self,
+        teacher: &'a Engine,
+        config: DistillationConfig,
+    ) -> Result<Self, TrainError> {
+        let name = format!("the teacher ({})", teacher.net().arch());
+        let (net, len) = (self.net, self.net.input_len());
+        expect(&name, teacher.input_len(), "values in an image", net, len)?;
+        expect(&name, teacher.class_count(), "classes", net, net.class_count())?;
+        Ok(Classification { teacher: Some((teacher, config)), ..self })
+    }
+
+    /// Number of images held out.
+    pub fn held_out_count(&self) -> usize {
+        self.held_out.len()
+    }
+}
+
+fn expect(
+    what: &str,
+    found: usize,
+    of: &'static str,
+    net: &Net,
+    expected: usize,
+) -> Result<(), TrainError> {
+    let (what, other) = (what.to_owned(), net.arch().to_owned());
+    match found == expected {
+        true => Ok(()),
+        false => Err(TrainError::Mismatch { what, found, of, other, expected }),
+    }
+}
+
+impl Task for Classification<'_> {
+    fn net(&self) -> &Net {
+        self.net
+    }
+
+    fn sample_count(&self) -> usize {
+        self.training.len()
+    }
+
+    fn batch(&mut self, epoch: u32, samples: &[usize]) -> Result<Prepared<'_>, TrainError> {
+        let classes = self.net.class_count();
+        let labels = self.dataset.labels();
+        self.indices.clear();
+        self.indices.extend(samples.iter().map(|&sample| self.training[sample]));
+        self.labels.clear();
+        self.labels.extend(self.indices.iter().map(|&index| labels[index]));
+        self.images.resize(samples.len() * self.net.input_len(), 0.0);
+        // Here and not on a thread of its own during the step before: it takes 0.3 ms of the 50 ms of
+        // a step of ResNet-20.
+        self.dataset.fill_augmented(
+            &self.indices,
+            &self.preprocessing,
+            self.augmentation,
+            self.seed,
+            epoch,
+            &mut self.images,
+        )?;
+        let loss: Box<dyn Loss + '_> = match self.teacher {
+            None => Box::new(
+                CrossEntropy::new(&self.labels, classes).with_label_smoothing(self.label_smoothing),
+            ),
+            Some((teacher, DistillationConfig { temperature, alpha })) => {
+                self.teacher_logits.resize(samples.len() * classes, 0.0);
+                teacher.forward(&self.images, &mut self.teacher_logits)?;
+                let loss = Distillation::new(&self.teacher_logits, classes);
+                let loss = loss.with_temperature(temperature).with_alpha(alpha);
+                Box::new(loss.with_labels(&self.labels))
+            }
+        };
+        Ok(Prepared { inputs: &self.images, loss })
+    }
+
+    fn evaluate(&self, weights: &StateDict) -> Result<Option<Score>, TrainError> {
+        if self.held_out.is_empty() {
+            return Ok(None);
+        }
+        let engine = Engine::new(self.net, weights)?;
+        Score::of(&engine, self.dataset, Some(&self.held_out), &self.preprocessing).map(Some)
+    }
+}
+
+impl Score {
+    /// Accuracy and cross-entropy of a network on images of a data set (all of them for `None`).
+    ///
+    /// # Errors
+    /// If the images do not fit the preprocessing or the network.
+    pub fn of(
+        engine: &Engine,
+        dataset: &Dataset,
+        indices: Option<&[usize]>,
+        preprocessing: &Preprocessing,
+    ) -> Result<Self, TrainError> {
+        let classes = engine.class_count();
+        let mut score = Score::default();
+        let (mut labels, mut gradient) = (Vec::new(), Vec::new());
+        for_each_batch(engine, dataset, indices, preprocessing, |indices, logits| {
+            labels.clear();
+            labels.extend(indices.iter().map(|&index| dataset.labels()[index]));
+            gradient.resize(logits.len(), 0.0);
+            let loss = CrossEntropy::new(&labels, classes);
+            let mean = loss.evaluate(0, logits, &mut gradient[..logits.len()]);
+            score.loss += mean * labels.len() as f64;
+            for (logits, &label) in logits.chunks_exact(classes).zip(&labels) {
+                score.correct += usize::from(argmax(logits) == usize::from(label));
+            }
+            score.total += labels.len();
+        })?;
+        score.loss /= score.total.max(1) as f64;
+        Ok(score)
+    }
+}

@@ -1,0 +1,55 @@
+//! What is learnt: batches with their losses, and how well a network does.
+
+use weightspace_core::StateDict;
+
+use super::TrainError;
+use crate::Net;
+use crate::loss::Loss;
+
+/// Something to train a network for.
+pub trait Task {
+    /// The network.
+    fn net(&self) -> &Net;
+
+    /// Number of samples to train on.
+    fn sample_count(&self) -> usize;
+
+    /// The batch of these samples (numbers below [`sample_count`](Self::sample_count)) in an epoch.
+    /// It depends on nothing else, so that training continues anywhere.
+    ///
+    /// # Errors
+    /// If the samples do not fit the network.
+    fn batch(&mut self, epoch: u32, samples: &[usize]) -> Result<Prepared<'_>, TrainError>;
+
+    /// How well the network does on held-out samples; `None` if there are none.
+    ///
+    /// # Errors
+    /// If the samples do not fit the network.
+    fn evaluate(&self, weights: &StateDict) -> Result<Option<Score>, TrainError>;
+}
+
+/// A batch, ready for the engine.
+pub struct Prepared<'a> {
+    /// Samples one after the other, channel-major.
+    pub inputs: &'a [f32],
+    /// Their loss.
+    pub loss: Box<dyn Loss + 'a>,
+}
+
+/// How well a network does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Samples that it gets right.
+    pub correct: usize,
+    /// Samples looked at.
+    pub total: usize,
+    /// Mean loss.
+    pub loss: f64,
+}
+
+impl Score {
+    /// Fraction of right samples; 0 for none.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.total.max(1) as f64
+    }
+}
