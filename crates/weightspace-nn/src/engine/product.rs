@@ -253,8 +253,8 @@ impl Pass {
             && weight.window.stride == 1
             && weight.groups == 1
             && channels >= WINOGRAD_CHANNELS
-            && to.height % 2 == 0
-            && to.width % 2 == 0;
+            && to.height.is_multiple_of(2)
+            && to.width.is_multiple_of(2);
         let s = from.strides();
         let first = from.border.checked_sub(padding)?;
         fits.then(|| Algorithm::Winograd {

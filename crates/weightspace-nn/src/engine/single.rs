@@ -9,8 +9,7 @@ use crate::kernels::simd::InstructionSet;
 use crate::kernels::{activation, dropout::Mask, maps, norm, pool};
 use crate::net::Op;
 
-/// A value of one sample.
-pub type Value<'a> = (&'a Blocked, &'a [f32]);
+pub use crate::kernels::maps::Value;
 
 /// What an operation needs besides its operands.
 pub struct Context<'a> {

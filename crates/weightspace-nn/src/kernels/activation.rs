@@ -2,7 +2,7 @@
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-use super::maps::{BLOCK, Blocked};
+use super::maps::{BLOCK, Blocked, Value};
 use super::math;
 use super::simd::{InstructionSet, Kernel, Lanes, dispatch};
 use crate::net::Activation;
@@ -88,7 +88,7 @@ pub fn forward(
 pub fn backward(
     set: InstructionSet,
     activation: Activation,
-    (x, y): ((&Blocked, &[f32]), (&Blocked, &[f32])),
+    (x, y): (Value<'_>, Value<'_>),
     gradient: (&Blocked, &[f32]),
     target: (&Blocked, &mut [f32]),
 ) {

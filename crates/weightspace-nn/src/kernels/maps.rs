@@ -235,6 +235,9 @@ impl Blocked {
     }
 }
 
+/// A value of one sample and its layout.
+pub type Value<'a> = (&'a Blocked, &'a [f32]);
+
 /// Calls `f` with every pair of pixels of an input and an output of equal height and width.
 #[inline(always)]
 pub fn for_each_pixel(

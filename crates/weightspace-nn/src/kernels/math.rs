@@ -11,7 +11,7 @@ pub fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + SHIFT;
     let n = shifted - SHIFT;
     // ln 2 in two parts, the first exact in few bits.
-    let r = (x - n * 0.693_359_375) + n * 2.121_944_4e-4;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * r + c;
@@ -61,7 +61,7 @@ pub fn erf(x: f32) -> f32 {
         -2.101_024e-6,
         -5.692_506_4e-5,
         -7.349_906_3e-4,
-        -2.954_599_9e-3,
+        -2.954_6e-3,
         -1.609_603_3e-2,
     ] {
         p = p * s + c;
@@ -80,10 +80,10 @@ pub fn sin(x: f32) -> f32 {
     let shifted = x * std::f32::consts::FRAC_1_PI + SHIFT;
     let n = shifted - SHIFT;
     // pi in three parts, the first two exact in few bits.
-    let r = ((x - n * 3.140_625) - n * 9.670_257_6e-4) - n * 6.277_114_5e-7;
+    let r = ((x - n * 3.140_625) - n * 9.670_257_6e-4) - n * 6.277_114_4e-7;
     let s = r * r;
     let mut p = 2.608_316e-6;
-    for c in [-1.981_069_1e-4, 8.333_079e-3, -1.666_665_8e-1] {
+    for c in [-1.981_069_1e-4, 8.333_079e-3, -0.166_666_58] {
         p = p * s + c;
     }
     let value = r + r * s * p;

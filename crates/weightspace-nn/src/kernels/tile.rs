@@ -3,7 +3,7 @@
 use super::maps::BLOCK;
 use super::simd::Lanes;
 
-/// sums[o][p] += sum over channels of values[p * step + channel] * weights[o][channel][16 lanes]:
+/// `sums[o][p] +=` sum over channels of values[p * step + channel] * weights[o][channel][16 lanes]:
 /// `O` blocks of outputs by `P` pixels.
 ///
 /// # Safety
@@ -36,7 +36,7 @@ pub unsafe fn multiply<L: Lanes, const O: usize, const P: usize>(
     }
 }
 
-/// sums[o][p] += sum over taps of values[p * step + tap] * weights[o][tap number][16 lanes]:
+/// `sums[o][p] +=` sum over taps of values[p * step + tap] * weights[o][tap number][16 lanes]:
 /// [`multiply`] for one channel at several kernel positions.
 ///
 /// # Safety
@@ -70,7 +70,7 @@ pub unsafe fn multiply_taps<L: Lanes, const O: usize, const P: usize>(
     }
 }
 
-/// sums[o][i] += sum over pixels of values[pixel * value_step + i] * gradients[o][pixel]: `O` blocks
+/// `sums[o][i] +=` sum over pixels of values[pixel * value_step + i] * gradients[o][pixel]: `O` blocks
 /// of outputs by `I` input channels.
 ///
 /// # Safety
@@ -102,13 +102,12 @@ pub unsafe fn multiply_transposed<L: Lanes, const O: usize, const I: usize>(
     }
 }
 
-/// sums[o][i] += sum over pixels of values[pixel * value_step + offsets[i]] * gradients[o][pixel]:
+/// `sums[o][i] +=` sum over pixels of values[pixel * value_step + offsets[i]] * gradients[o][pixel]:
 /// [`multiply_transposed`] for inputs that do not stand side by side.
 ///
 /// # Safety
 /// As [`multiply_transposed`], with the largest offset plus one in place of `I`.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
 pub unsafe fn multiply_scattered<L: Lanes, const O: usize, const I: usize>(
     sums: &mut [[L; I]; O],
     (values, value_step, offsets): (*const f32, usize, [usize; I]),

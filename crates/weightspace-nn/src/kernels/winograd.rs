@@ -131,8 +131,8 @@ pub fn transform_filter_gradient(u: [f32; POSITIONS]) -> [f32; 9] {
     g
 }
 
-/// Calls `f(position of transform 0 in the transformed weights, output, input)` for every filter;
-/// the next of the 16 positions is `stride` (the second argument's) further.
+/// Calls `f(index of position 0 in the transformed weights, output, input)` for every filter; each
+/// of the other positions is a sixteenth of all weights further.
 pub fn for_each_filter(
     out_channels: usize,
     in_channels: usize,
@@ -281,10 +281,10 @@ unsafe fn inverse<L: Lanes>(product: *const f32, next: usize) -> [L; 4] {
         let m = |r: usize, c: usize| L::load(product.add((4 * r + c) * next));
         let mut top = [L::splat(0.0); 4];
         let mut bottom = [L::splat(0.0); 4];
-        for c in 0..4 {
+        for (c, (top, bottom)) in top.iter_mut().zip(&mut bottom).enumerate() {
             let (m0, m1, m2, m3) = (m(0, c), m(1, c), m(2, c), m(3, c));
-            top[c] = m0.add(m1).add(m2);
-            bottom[c] = m1.sub(m2).sub(m3);
+            *top = m0.add(m1).add(m2);
+            *bottom = m1.sub(m2).sub(m3);
         }
         let fold = |v: [L; 4]| [v[0].add(v[1]).add(v[2]), v[1].sub(v[2]).sub(v[3])];
         let ([a, b], [c, d]) = (fold(top), fold(bottom));
@@ -317,6 +317,7 @@ unsafe fn transform_input<L: Lanes>(
                     let d =
                         |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
                     let mut half = [[L::splat(0.0); 4]; 4];
+                    #[expect(clippy::needless_range_loop, reason = "a column of four rows")]
                     for c in 0..4 {
                         let (d0, d1, d2, d3) = (d(0, c), d(1, c), d(2, c), d(3, c));
                         half[0][c] = d0.sub(d2);

@@ -79,7 +79,8 @@ impl NetBuilder {
         bias: bool,
     ) -> NodeId {
         let (in_channels, height, width) = self.maps_of(input);
-        assert!(in_channels % groups == 0 && out_channels % groups == 0, "whole groups");
+        let whole = in_channels.is_multiple_of(groups) && out_channels.is_multiple_of(groups);
+        assert!(whole, "{in_channels} and {out_channels} channels in {groups} groups");
         let shape = Shape::Maps {
             channels: out_channels,
             height: window.output_size(height),
