@@ -80,10 +80,10 @@ pub fn sin(x: f32) -> f32 {
     let shifted = x * std::f32::consts::FRAC_1_PI + SHIFT;
     let n = shifted - SHIFT;
     // pi in three parts, the first two exact in few bits.
-    let r = ((x - n * 3.140_625) - n * 9.670_257_6e-4) - n * 6.277_114_4e-7;
+    let r = ((x - n * 3.140_625) - n * 9.670_257_6e-4) - n * 6.277_114e-7;
     let s = r * r;
     let mut p = 2.608_316e-6;
-    for c in [-1.981_069_1e-4, 8.333_079e-3, -0.166_666_58] {
+    for c in [-1.981_069e-4, 8.333_079e-3, -0.166_666_58] {
         p = p * s + c;
     }
     let value = r + r * s * p;
