@@ -1,16 +1,20 @@
 //! The training loop on the embedded digits.
 
+use std::fs;
+use std::path::Path;
+
 use weightspace_core::{DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::model_state::ModelStateError;
+use weightspace_nn::net::{Activation, Window};
 use weightspace_nn::optim::{OptimizerConfig, ParameterGroups, Sgd};
 use weightspace_nn::train::{
-    Classification, Dense, DistillationConfig, Ending, Metrics, Observer, Parameterization, Score,
-    Selection, Silent, TrainConfig, TrainError, Trainer,
+    CheckpointPolicy, Classification, Dense, DistillationConfig, Ending, Metrics, Observer,
+    Parameterization, RunFolder, Score, Selection, Silent, TrainConfig, TrainError, Trainer,
 };
-use weightspace_nn::{Engine, ModelState, Net};
+use weightspace_nn::{Engine, ModelState, Net, NetBuilder};
 
 fn digits(split: Split) -> Dataset {
     data::open("digits", None, split).unwrap()
@@ -284,4 +288,111 @@ fn a_state_dict_becomes_a_model_state_and_back() {
         ModelState::from_state_dict(&net, &integers),
         Err(ModelStateError::Type { found: DType::U8, .. })
     ));
+}
+
+/// Settings of which every part has a state.
+fn with_everything() -> TrainConfig {
+    let ranger = OptimizerConfig::named("ranger").unwrap();
+    TrainConfig {
+        optimizer: ranger,
+        ema: Some(0.9),
+        select: Selection::Best,
+        clip: Some(1.0),
+        augmentation: "crop1".parse().unwrap(),
+        ..short()
+    }
+}
+
+/// Trains a network with batch normalisations and dropout in a folder until `stop_at`.
+fn train_in(folder: &Path, net: &Net, config: &TrainConfig, stop_at: Option<u64>) -> ModelState {
+    let dataset = digits(Split::Train);
+    let start = initial(net, config.seed);
+    let task = Classification::new(net, &dataset, &unit(), 100, config).unwrap();
+    let dense = Box::new(Dense::new(net, start.weights));
+    let mut trainer = Trainer::new(Box::new(task), dense, start.running, config.clone()).unwrap();
+    let mut folder = RunFolder::open(folder, CheckpointPolicy::default()).unwrap();
+    folder.restore(&mut trainer).unwrap();
+    let steps = trainer.step_count();
+    let mut recorder = Recorder { stop_at: stop_at.map(|at| at - steps), ..Recorder::default() };
+    let ending = trainer.run_in(&mut folder, &mut recorder).unwrap();
+    assert_eq!(ending == Ending::Interrupted, stop_at.is_some());
+    trainer.result()
+}
+
+/// Keys of the metrics that do not depend on the clock.
+fn lines(folder: &Path) -> Vec<[String; 5]> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["step", "epoch", "correct", "loss", "train_loss"].map(|key| line[key].to_string())
+    };
+    text.lines().map(line).collect()
+}
+
+fn small_resnet() -> Net {
+    let (mut net, x) = NetBuilder::maps(1, 8, 8);
+    let y = net.conv("conv", x, 6, Window::same(3), false);
+    let y = net.batch_norm("bn", y);
+    let y = net.activation(y, Activation::Relu);
+    let y = net.dropout(y, 0.2);
+    let y = net.global_avg_pool(y);
+    let y = net.flatten(y);
+    net.linear("fc", y, 10);
+    net.finish("small")
+}
+
+#[test]
+fn a_run_continues_from_its_checkpoint_bit_for_bit() {
+    let (net, config) = (small_resnet(), with_everything());
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = train_in(whole.path(), &net, &config, None);
+    // In the first epoch, at an evaluation, in the last epoch; 42 batches an epoch.
+    for stop_at in [7, 42, 100] {
+        train_in(parts.path(), &net, &config, Some(stop_at));
+    }
+    // What was written after the last checkpoint is forgotten.
+    let metrics = parts.path().join("metrics.jsonl");
+    let mut text = fs::read_to_string(&metrics).unwrap();
+    text.push_str("{\"step\": 101, \"half a li");
+    fs::write(&metrics, text).unwrap();
+    let found = train_in(parts.path(), &net, &config, None);
+    assert_eq!(found, expected);
+    assert_eq!(lines(parts.path()), lines(whole.path()));
+    assert_eq!(lines(whole.path()).len(), 3);
+}
+
+#[test]
+fn a_checkpoint_of_another_training_is_refused() {
+    let (net, config) = (small_resnet(), with_everything());
+    let folder = tempfile::tempdir().unwrap();
+    train_in(folder.path(), &net, &config, Some(50));
+    let dataset = digits(Split::Train);
+    let refuse = |net: &Net, config: TrainConfig, part: &str| {
+        let start = initial(net, 0);
+        let task = Classification::new(net, &dataset, &unit(), 100, &config).unwrap();
+        let dense = Box::new(Dense::new(net, start.weights));
+        let mut trainer = Trainer::new(Box::new(task), dense, start.running, config).unwrap();
+        let mut folder = RunFolder::open(folder.path(), CheckpointPolicy::default()).unwrap();
+        let error = folder.restore(&mut trainer).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("training.safetensors"), "{error}");
+    };
+    refuse(&net, TrainConfig { seed: 1, ..config.clone() }, "settings");
+    refuse(&mlp(), config.clone(), "coefficients has");
+    fs::write(folder.path().join("metrics.jsonl"), "").unwrap();
+    refuse(&net, config.clone(), "metrics.jsonl has 0 bytes");
+    let path = folder.path().join("checkpoint/training.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    refuse(&net, config, "is free");
+}
+
+#[test]
+fn one_process_has_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || RunFolder::open(folder.path(), CheckpointPolicy::default());
+    let first = open().unwrap();
+    let error = open().unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+    drop(first);
+    open().unwrap();
 }

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => cli::verify::run(&arguments, &global),
         Command::Diff(arguments) => cli::diff::run(&arguments, &global),
         Command::Eval(arguments) => cli::eval::run(&arguments, &global),
+        Command::Train(arguments) => cli::train::run(&arguments, &global),
         Command::List => cli::list::run(&global),
         Command::Completions(arguments) => cli::completions::run(&arguments),
         Command::Man(arguments) => cli::man::run(&arguments),

@@ -6,7 +6,7 @@
 //!
 //! What is computed is a function of the configuration, its seed, the number of threads and the
 //! instruction set alone; where training stands is a step's number. So a run that is interrupted and
-//! continued ends with the same bits as one that is not.
+//! continued from a [`RunFolder`] ends with the same bits as one that is not.
 //!
 //! ```
 //! use weightspace_nn::train::{Classification, Dense, Silent, TrainConfig, Trainer};
@@ -28,15 +28,18 @@
 mod classification;
 mod config;
 mod error;
+mod folder;
 mod metrics;
 mod observer;
 mod parameterization;
+mod snapshot;
 mod task;
 mod trainer;
 
 pub use classification::{Classification, HELD_OUT_SEED};
 pub use config::{DistillationConfig, Selection, TrainConfig};
 pub use error::TrainError;
+pub use folder::{CheckpointPolicy, RunFolder};
 pub use metrics::Metrics;
 pub use observer::{Observer, Progress, Silent};
 pub use parameterization::{Dense, Parameterization};

@@ -6,7 +6,7 @@ use weightspace_core::random::{Key, Stream};
 
 use super::metrics::{Meter, peak_memory_bytes};
 use super::{Metrics, Observer, Parameterization, Progress, Score, Selection, Task};
-use super::{TrainConfig, TrainError};
+use super::{RunFolder, TrainConfig, TrainError};
 use crate::ModelState;
 use crate::data::Batches;
 use crate::engine::training::{
@@ -58,7 +58,7 @@ pub struct Trainer<'a> {
     pub(super) best: Option<Best>,
     pub(super) meter: Meter,
     /// Learning rate and loss of the last step.
-    last: (f64, f64),
+    pub(super) last: (f64, f64),
     /// Expanded weights, and the gradient of the coefficients; empty where the weights are the
     /// coefficients.
     weights: Vec<f32>,
@@ -137,6 +137,12 @@ impl<'a> Trainer<'a> {
         self.position
     }
 
+    /// Whether training has such a batch, or ends there.
+    pub(super) fn has_position(&self, Position { epoch, batch }: Position) -> bool {
+        let inside = epoch < self.config.epochs && batch < self.batches.batches_per_epoch();
+        inside || epoch == self.config.epochs && batch == 0
+    }
+
     /// Steps taken.
     pub fn step_count(&self) -> u64 {
         let Position { epoch, batch } = self.position;
@@ -173,13 +179,44 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If training diverges.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+        self.run_with(None, observer)
+    }
+
+    /// As [`run`](Self::run), keeping metrics and checkpoints; there is one of where it ended.
+    ///
+    /// # Errors
+    /// If training diverges, with the last checkpoint before that kept, or the system fails.
+    pub fn run_in(
+        &mut self,
+        folder: &mut RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<Ending, TrainError> {
+        self.run_with(Some(folder), observer)
+    }
+
+    fn run_with(
+        &mut self,
+        mut folder: Option<&mut RunFolder>,
+        observer: &mut dyn Observer,
+    ) -> Result<Ending, TrainError> {
         while !self.is_finished() {
             self.step()?;
             observer.step(&self.progress());
-            if self.is_evaluation_due() {
-                observer.evaluation(&self.evaluate()?);
+            let evaluation = self.is_evaluation_due();
+            if evaluation {
+                let metrics = self.evaluate()?;
+                if let Some(folder) = &mut folder {
+                    folder.append(&metrics)?;
+                }
+                observer.evaluation(&metrics);
             }
-            if observer.should_stop() && !self.is_finished() {
+            let stop = observer.should_stop() && !self.is_finished();
+            if let Some(folder) = &mut folder
+                && (evaluation || stop || folder.is_due(self.step_count()))
+            {
+                folder.save(self)?;
+            }
+            if stop {
                 return Ok(Ending::Interrupted);
             }
         }

@@ -24,9 +24,9 @@ pub struct Global {
     /// Threads to use [default: one for each core]
     #[arg(long, value_name = "N", global = true)]
     threads: Option<NonZeroUsize>,
-    /// Seed of everything that is random
-    #[arg(long, value_name = "N", global = true, default_value_t = 0)]
-    seed: u64,
+    /// Seed of everything that is random [default: 0]
+    #[arg(long, value_name = "N", global = true)]
+    seed: Option<u64>,
     /// Folder that holds the data sets
     #[arg(
         long,
@@ -48,7 +48,17 @@ impl Global {
 
     /// Seed of everything that is random.
     pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// The seed if it was given.
+    pub fn given_seed(&self) -> Option<u64> {
         self.seed
+    }
+
+    /// The number of threads if it was given.
+    pub fn given_threads(&self) -> Option<usize> {
+        self.threads.map(NonZeroUsize::get)
     }
 
     /// Folder that holds the data sets.
@@ -76,6 +86,11 @@ impl Global {
         if self.verbose {
             let _ = writeln!(io::stderr(), "{message}");
         }
+    }
+
+    /// Whether nothing but results and errors is wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Whether to draw progress bars.

@@ -9,6 +9,7 @@ use weightspace_nn::arch;
 use weightspace_nn::data::{DATASETS, PRESETS};
 
 use super::table::{Align, Table};
+use super::train::presets::{PRESETS as RECIPES, Preset as RecipePreset};
 use super::{Global, Outcome};
 
 #[derive(Serialize)]
@@ -18,6 +19,7 @@ struct Tables {
     formats: Vec<Entry>,
     methods: Vec<Entry>,
     preprocessing: Vec<Preset>,
+    training: Vec<Recipe>,
 }
 
 #[derive(Serialize)]
@@ -54,6 +56,14 @@ struct Preset {
     std: &'static [f32],
 }
 
+#[derive(Serialize)]
+struct Recipe {
+    name: &'static str,
+    title: &'static str,
+    /// What the preset stands for.
+    flags: String,
+}
+
 /// Runs the command.
 pub fn run(global: &Global) -> anyhow::Result<Outcome> {
     let tables = Tables::collect();
@@ -80,12 +90,14 @@ impl Tables {
         let formats = FORMATS.iter().map(|f| Entry { name: f.name, title: f.description });
         let methods = METHODS.iter().map(|m| Entry { name: m.method.name(), title: m.title });
         let presets = PRESETS.iter().map(|p| Preset { name: p.name, mean: p.mean, std: p.std });
+        let recipe = |p: &RecipePreset| Recipe { name: p.name, title: p.title, flags: p.line() };
         Tables {
             architectures: architectures.collect(),
             data: data.collect(),
             formats: formats.collect(),
             methods: methods.collect(),
             preprocessing: presets.collect(),
+            training: RECIPES.iter().map(recipe).collect(),
         }
     }
 
@@ -110,7 +122,9 @@ impl Tables {
             out,
             title,
             presets.map(|p| (p.name, format!("mean {:?}, std {:?}", p.mean, p.std))),
-        )
+        )?;
+        let recipes = self.training.iter().map(|r| (r.name, format!("{}: {}", r.title, r.flags)));
+        section(out, "\nPresets of train, and the options that they stand for", recipes)
     }
 }
 

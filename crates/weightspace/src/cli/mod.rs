@@ -11,6 +11,7 @@ pub mod eval;
 pub mod inspect;
 pub mod list;
 pub mod man;
+pub mod train;
 pub mod verify;
 
 mod compare;
@@ -49,6 +50,7 @@ pub enum Command {
     Verify(verify::Verify),
     Diff(diff::Diff),
     Eval(eval::Eval),
+    Train(Box<train::Train>),
     /// List architectures, data sets, formats, methods and preprocessings
     List,
     Completions(completions::Completions),
@@ -62,6 +64,8 @@ pub enum Outcome {
     Done,
     /// It checked something, and the answer is no.
     CheckFailed,
+    /// The user stopped it, and it said how to go on.
+    Interrupted,
 }
 
 impl Outcome {
@@ -76,6 +80,8 @@ pub fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
+        // As shells report a process that SIGINT ended.
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to be done when stderr is closed.

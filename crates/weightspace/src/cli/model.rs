@@ -15,6 +15,12 @@ use weightspace_nn::arch::{self, ArchOptions};
 
 use super::{Global, text};
 
+/// Key of the metadata in which `weightspace train` states a model's architecture.
+pub const ARCH_KEY: &str = "weightspace.arch";
+
+/// Key of the metadata in which it states the preprocessing.
+pub const PREPROCESSING_KEY: &str = "weightspace.preprocessing";
+
 /// Which architecture a model has, as `--arch` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArchChoice {
@@ -157,7 +163,9 @@ impl Model {
     /// The preprocessing that the file says its network expects.
     pub fn preprocessing(&self) -> Option<&str> {
         match &self.source {
-            Source::Checkpoint(_) => None,
+            Source::Checkpoint(checkpoint) => {
+                checkpoint.metadata().get(PREPROCESSING_KEY).map(String::as_str)
+            }
             Source::Wsp(file) => {
                 Some(file.header().preprocessing.as_str()).filter(|p| !p.is_empty())
             }
@@ -167,7 +175,9 @@ impl Model {
     /// The architecture that the file says it holds.
     fn stated_arch(&self) -> Option<&str> {
         match &self.source {
-            Source::Checkpoint(_) => None,
+            Source::Checkpoint(checkpoint) => {
+                checkpoint.metadata().get(ARCH_KEY).map(String::as_str)
+            }
             Source::Wsp(file) => Some(file.header().arch.as_str()).filter(|arch| !arch.is_empty()),
         }
     }

@@ -1,0 +1,85 @@
+//! What a run is, as `--config` reads it and `--print-config` writes it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use weightspace_nn::init::Initialisation;
+use weightspace_nn::train::TrainConfig;
+
+/// Larger configuration files and records of runs are taken for something else.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// What a run is. Options that are `None` are decided when the data and files are seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Specification of the architecture; that of `init` if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Name of the data set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Normalisation of the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<String>,
+    /// Training images held out for evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<usize>,
+    /// How weights are drawn.
+    pub initialisation: Initialisation,
+    /// Model to begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Model to learn from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// How to train.
+    pub training: TrainConfig,
+}
+
+impl RunConfig {
+    /// Reads a TOML file; what it leaves out has its default.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = read_text(path)?;
+        toml::from_str(&text).map_err(|error| {
+            // The library's own text quotes the file over several lines.
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            anyhow::anyhow!("{}: line {line}: {}", path.display(), error.message())
+        })
+    }
+
+    /// As TOML, which [`read`](Self::read) reads.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        toml::to_string(self).context("cannot write the configuration as TOML")
+    }
+}
+
+/// Reads a small text file.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let read = file.take(LARGEST_FILE + 1).read_to_string(&mut text);
+    read.with_context(|| path.display().to_string())?;
+    ensure!(text.len() as u64 <= LARGEST_FILE, "{}: larger than 1 MiB", path.display());
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::presets::PRESETS;
+    use super::*;
+
+    #[test]
+    fn configurations_survive_toml() {
+        for preset in PRESETS {
+            let mut config = RunConfig::default();
+            preset.flags().apply(&mut config).unwrap();
+            let text = config.to_toml().unwrap();
+            let read: RunConfig = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            assert_eq!(read, config, "{text}");
+        }
+    }
+}

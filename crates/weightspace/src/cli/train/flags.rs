@@ -1,0 +1,291 @@
+//! The flags that change a run's configuration; a preset is nothing but such flags.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+use weightspace_nn::data::{Augmentation, Preprocessing};
+use weightspace_nn::init::Initialisation;
+use weightspace_nn::optim::OptimizerConfig;
+use weightspace_nn::schedule::{Milestones, Schedule, Span, Warmup};
+use weightspace_nn::train::{Selection, TrainConfig};
+
+use super::config::RunConfig;
+
+/// What is trained, on what and how; what is not given stays as it was.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Architecture as `weightspace list` names it [default: that of --init]
+    #[arg(long, value_name = "A")]
+    arch: Option<String>,
+    /// Data set as `weightspace list` names it, or folder:PATH
+    #[arg(long, value_name = "NAME")]
+    data: Option<String>,
+    /// Normalisation of the images [default: what --init says, else the architecture's, else the
+    /// data set's]
+    #[arg(long, value_name = "P")]
+    preprocessing: Option<Preprocessing>,
+    /// Training images held out for evaluation [default: a tenth]
+    #[arg(long, value_name = "N")]
+    holdout: Option<usize>,
+    /// How weights are drawn [default: pytorch-default]
+    #[arg(long, value_name = "HOW")]
+    initialisation: Option<Initialisation>,
+    /// Begin with the weights of this checkpoint or .wsp file
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    #[command(flatten)]
+    loop_: LoopFlags,
+    #[command(flatten)]
+    optimizer: OptimizerFlags,
+    #[command(flatten)]
+    teacher: TeacherFlags,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of the training loop")]
+struct LoopFlags {
+    /// Passes over the training images [default: 10]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Images of a batch [default: 128]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Leave out the last, smaller batch of an epoch
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    drop_last: Option<bool>,
+    /// Random changes of images: cropN, flip, cropN-flip or none [default: none]
+    #[arg(long, value_name = "HOW")]
+    augment: Option<Augmentation>,
+    /// Weight of the uniform distribution in the labels [default: 0]
+    #[arg(long, value_name = "P")]
+    label_smoothing: Option<f32>,
+    /// Scale gradients down to this norm
+    #[arg(long, value_name = "NORM")]
+    clip: Option<f64>,
+    /// Average the weights over time with this decay, for instance 0.999
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
+    /// Epochs between evaluations on held-out images [default: 1]
+    #[arg(long, value_name = "N")]
+    evaluate_every: Option<u32>,
+    /// Which weights are kept: the last or those best on held-out images [default: last]
+    #[arg(long, value_name = "last|best", value_parser = selection)]
+    select: Option<Selection>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of the optimiser")]
+struct OptimizerFlags {
+    /// sgd, adam, adamw, radam, ranger or muon, with PyTorch's settings where no flag says otherwise
+    /// [default: sgd --learning-rate 0.05 --momentum 0.9 --nesterov --weight-decay 5e-4]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<String>,
+    /// Learning rate, the highest of the schedule
+    #[arg(long, value_name = "X")]
+    learning_rate: Option<f64>,
+    /// Momentum of sgd and muon
+    #[arg(long, value_name = "X")]
+    momentum: Option<f64>,
+    /// Nesterov's momentum for sgd and muon
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    nesterov: Option<bool>,
+    /// Weight decay
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f64>,
+    /// Weight decay also on biases and normalisations [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    decay_vectors: Option<bool>,
+    /// Learning rate over time: constant, cosine, one-cycle, step:EPOCHS or multi-step:EPOCH,EPOCH..
+    /// [default: one-cycle]
+    #[arg(long, value_name = "S", value_parser = schedule)]
+    schedule: Option<Schedule>,
+    /// Epochs in which the learning rate rises to the schedule's
+    #[arg(long, value_name = "EPOCHS")]
+    warmup: Option<f64>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of distillation")]
+struct TeacherFlags {
+    /// Learn from the logits of this checkpoint or .wsp file
+    #[arg(long, value_name = "FILE")]
+    teacher: Option<PathBuf>,
+    /// Divide logits by this before they are compared [default: 4]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
+    /// Weight of the teacher; the labels have the rest of 1 [default: 0.9]
+    #[arg(long, value_name = "A")]
+    alpha: Option<f32>,
+}
+
+fn selection(text: &str) -> Result<Selection, String> {
+    match text {
+        "last" => Ok(Selection::Last),
+        "best" => Ok(Selection::Best),
+        _ => Err("neither last nor best".to_owned()),
+    }
+}
+
+/// A schedule by its name, with epochs behind a colon.
+fn schedule(text: &str) -> Result<Schedule, String> {
+    let (name, epochs) = text.split_once(':').unwrap_or((text, ""));
+    let number = |text: &str| match text.parse() {
+        Ok(epoch @ 1..) => Ok(epoch),
+        _ => Err(format!("'{text}' is no number of epochs")),
+    };
+    let (gamma, warmup) = (0.1, None);
+    let schedule = match name {
+        "step" => Schedule::Step { every: Span::Epochs(number(epochs)? as f64), gamma, warmup },
+        "multi-step" => {
+            let milestones = epochs.split(',').map(number).collect::<Result<_, _>>()?;
+            Schedule::MultiStep { milestones: Milestones::Epochs(milestones), gamma, warmup }
+        }
+        _ if text != name => return Err(format!("{name} takes no epochs")),
+        "constant" => Schedule::Constant { warmup },
+        "cosine" => Schedule::Cosine { minimum: 0.0, warmup },
+        "one-cycle" => TrainConfig::one_cycle(),
+        _ => {
+            let known = "constant, cosine, one-cycle, step:EPOCHS and multi-step:EPOCH,EPOCH..";
+            return Err(format!("unknown schedule; known are {known}"));
+        }
+    };
+    Ok(schedule)
+}
+
+/// Replaces `target` where a flag is given.
+fn set<T: Clone>(target: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        target.clone_from(value);
+    }
+}
+
+/// Fills `target` where a flag is given.
+fn fill<T: Clone>(target: &mut Option<T>, flag: &Option<T>) {
+    if flag.is_some() {
+        target.clone_from(flag);
+    }
+}
+
+impl Flags {
+    /// Changes what the flags say.
+    pub fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        fill(&mut config.arch, &self.arch);
+        fill(&mut config.data, &self.data);
+        fill(&mut config.preprocessing, &self.preprocessing.as_ref().map(ToString::to_string));
+        fill(&mut config.holdout, &self.holdout);
+        set(&mut config.initialisation, &self.initialisation);
+        fill(&mut config.init, &self.init);
+        self.loop_.apply(&mut config.training);
+        self.optimizer.apply(&mut config.training)?;
+        self.teacher.apply(config)
+    }
+}
+
+impl LoopFlags {
+    fn apply(&self, training: &mut TrainConfig) {
+        set(&mut training.epochs, &self.epochs);
+        set(&mut training.batch, &self.batch);
+        set(&mut training.drop_last, &self.drop_last);
+        set(&mut training.augmentation, &self.augment);
+        set(&mut training.label_smoothing, &self.label_smoothing);
+        fill(&mut training.clip, &self.clip);
+        fill(&mut training.ema, &self.ema);
+        set(&mut training.evaluate_every, &self.evaluate_every);
+        set(&mut training.select, &self.select);
+    }
+}
+
+impl OptimizerFlags {
+    fn apply(&self, training: &mut TrainConfig) -> anyhow::Result<()> {
+        if let Some(name) = &self.optimizer {
+            training.optimizer = OptimizerConfig::named(name)?;
+        }
+        let settings = [
+            ("learning_rate", self.learning_rate.map(Value::from)),
+            ("momentum", self.momentum.map(Value::from)),
+            ("nesterov", self.nesterov.map(Value::from)),
+            ("weight_decay", self.weight_decay.map(Value::from)),
+        ];
+        for (name, value) in settings {
+            if let Some(value) = value {
+                training.optimizer = with_setting(&training.optimizer, name, value)?;
+            }
+        }
+        set(&mut training.decay_vectors, &self.decay_vectors);
+        set(&mut training.schedule, &self.schedule);
+        let Some(epochs) = self.warmup else { return Ok(()) };
+        match &mut training.schedule {
+            Schedule::OneCycle { .. } => bail!("one-cycle has a rise of its own, no --warmup"),
+            Schedule::Constant { warmup }
+            | Schedule::Step { warmup, .. }
+            | Schedule::MultiStep { warmup, .. }
+            | Schedule::Cosine { warmup, .. } => {
+                *warmup = Some(Warmup { length: Span::Epochs(epochs), start_factor: 0.01 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The optimiser with one setting changed, by the name that it has in configuration files.
+fn with_setting(
+    optimizer: &OptimizerConfig,
+    name: &str,
+    value: Value,
+) -> anyhow::Result<OptimizerConfig> {
+    let mut settings = json!(optimizer);
+    let Some(setting) = settings.get_mut(name) else {
+        bail!("{} has no {}", settings["name"].as_str().unwrap_or("it"), name.replace('_', " "));
+    };
+    *setting = value;
+    serde_json::from_value(settings).with_context(|| format!("{name} of the optimizer"))
+}
+
+impl TeacherFlags {
+    fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        fill(&mut config.teacher, &self.teacher);
+        if config.teacher.is_some() {
+            let distillation = config.training.distillation.get_or_insert_default();
+            set(&mut distillation.temperature, &self.temperature);
+            set(&mut distillation.alpha, &self.alpha);
+        }
+        let without = self.temperature.or(self.alpha).is_some() && config.teacher.is_none();
+        ensure!(!without, "--temperature and --alpha need a --teacher");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_parsed_or_refused() {
+        let milestones = Milestones::Epochs(vec![100, 150]);
+        let expected = Schedule::MultiStep { milestones, gamma: 0.1, warmup: None };
+        assert_eq!(schedule("multi-step:100,150"), Ok(expected));
+        let expected = Schedule::Step { every: Span::Epochs(30.0), gamma: 0.1, warmup: None };
+        assert_eq!(schedule("step:30"), Ok(expected));
+        assert_eq!(schedule("cosine"), Ok(Schedule::Cosine { minimum: 0.0, warmup: None }));
+        for text in ["", "step", "step:0", "multi-step:", "multi-step:1,x", "cosine:3", "linear"] {
+            assert!(schedule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_an_optimizer_does_not_have_are_refused() {
+        let mut training = TrainConfig::default();
+        let flags = OptimizerFlags {
+            optimizer: Some("adam".to_owned()),
+            learning_rate: Some(0.01),
+            ..OptimizerFlags::default()
+        };
+        flags.apply(&mut training).unwrap();
+        assert_eq!(training.optimizer.learning_rate(), 0.01);
+        let flags = OptimizerFlags { momentum: Some(0.5), ..OptimizerFlags::default() };
+        let error = flags.apply(&mut training).unwrap_err().to_string();
+        assert_eq!(error, "adam has no momentum");
+    }
+}

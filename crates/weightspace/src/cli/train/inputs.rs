@@ -1,0 +1,155 @@
+//! Everything that a run reads, and what follows from it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use weightspace_core::StateDict;
+use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::kernels::simd::InstructionSet;
+use weightspace_nn::{Engine, ModelState, Net};
+
+use super::config::RunConfig;
+use super::record::Record;
+use crate::cli::Global;
+use crate::cli::model::{ArchChoice, Model};
+
+/// Everything that a run reads.
+pub struct Inputs {
+    /// With everything decided.
+    pub config: RunConfig,
+    pub net: Net,
+    pub preprocessing: Preprocessing,
+    /// The training images.
+    pub images: Dataset,
+    pub teacher: Option<Engine>,
+    init: Option<StateDict>,
+    hashes: Hashes,
+    data_dir: Option<PathBuf>,
+}
+
+/// SHA-256 of what is read besides the training images.
+struct Hashes {
+    test_data: Option<String>,
+    init: Option<String>,
+    teacher: Option<String>,
+}
+
+impl Inputs {
+    /// Opens all files, and decides what the configuration leaves open.
+    pub fn open(mut config: RunConfig, global: &Global) -> anyhow::Result<Self> {
+        let name = config.data.clone().context("which data? give --data or a --preset")?;
+        let init = config.init.as_deref().map(Model::open).transpose()?;
+        let images = data::open(&name, global.data_dir(), Split::Train)?;
+        let preprocessing = preprocessing(&config, init.as_ref(), &name)?;
+        let net = network(&config, init.as_ref(), &images, &preprocessing)?;
+        let tensors = init.as_ref().map(Model::state_dict).transpose()?;
+        let (teacher, teacher_hash) = match &config.teacher {
+            Some(path) => Some(teacher(path)?).unzip(),
+            None => (None, None),
+        };
+        config.arch = Some(net.arch().to_owned());
+        config.preprocessing = Some(preprocessing.to_string());
+        config.holdout = config.holdout.or(Some(images.len() / 10));
+        let data_dir = global.data_dir().map(Path::to_owned);
+        let hashes =
+            Hashes { test_data: None, init: tensors.as_ref().map(hash), teacher: teacher_hash };
+        let mut inputs =
+            Inputs { config, net, preprocessing, images, teacher, init: tensors, hashes, data_dir };
+        // Read now, so that what is missing is missed before the training and not after it.
+        let test = inputs.test_images()?;
+        inputs.hashes.test_data = test.map(|images| images.sha256().to_owned());
+        Ok(inputs)
+    }
+
+    /// The test images; `None` if the data set has none but the training images.
+    pub fn test_images(&self) -> anyhow::Result<Option<Dataset>> {
+        let name = self.config.data.as_deref().unwrap_or_default();
+        let images = data::open(name, self.data_dir.as_deref(), Split::Test)?;
+        Ok(Some(images).filter(|images| images.split() == Some(Split::Test)))
+    }
+
+    /// What training begins with.
+    pub fn start(&self) -> anyhow::Result<ModelState> {
+        let RunConfig { init, initialisation, training, .. } = &self.config;
+        match (&self.init, init) {
+            (Some(tensors), Some(path)) => ModelState::from_state_dict(&self.net, tensors)
+                .with_context(|| path.display().to_string()),
+            _ => Ok(ModelState::initial(&self.net, *initialisation, training.seed)),
+        }
+    }
+
+    /// What `run.json` says.
+    pub fn record(&self) -> Record<'_> {
+        let Hashes { test_data, init, teacher } = &self.hashes;
+        Record {
+            version: env!("CARGO_PKG_VERSION"),
+            config: &self.config,
+            instruction_set: format!("{:?}", InstructionSet::best()).to_lowercase(),
+            train_data_sha256: self.images.sha256().to_owned(),
+            test_data_sha256: test_data.clone(),
+            init_sha256: init.clone(),
+            teacher_sha256: teacher.clone(),
+        }
+    }
+}
+
+fn hash(tensors: &StateDict) -> String {
+    tensors.content_hash().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What was asked for, what the initial model says, what published checkpoints of the architecture
+/// expect, or what suits the data set.
+fn preprocessing(
+    config: &RunConfig,
+    init: Option<&Model>,
+    data: &str,
+) -> anyhow::Result<Preprocessing> {
+    let stated = || init.and_then(Model::preprocessing).map(str::to_owned);
+    let published = || {
+        let arch = config.arch.as_deref()?;
+        arch::default_preprocessing(arch, data).map(str::to_owned)
+    };
+    let text = match config.preprocessing.clone().or_else(stated).or_else(published) {
+        Some(text) => text,
+        None => data::info(data)?.preprocessing.to_owned(),
+    };
+    Ok(text.parse()?)
+}
+
+/// The architecture that was asked for, for images of this size and number of classes, or that of the
+/// initial model.
+fn network(
+    config: &RunConfig,
+    init: Option<&Model>,
+    images: &Dataset,
+    preprocessing: &Preprocessing,
+) -> anyhow::Result<Net> {
+    let [channels, height, _] = preprocessing.output_shape(images.shape())?;
+    let options = ArchOptions {
+        classes: Some(images.class_count()),
+        in_channels: Some(channels),
+        size: Some(height),
+        ..ArchOptions::default()
+    };
+    match (&config.arch, init) {
+        (Some(spec), None) => Ok(arch::build(spec, &options)?),
+        (Some(spec), Some(model)) => {
+            let net = arch::build(spec, &options)?;
+            let fits = arch::check(&net, model.tensors());
+            fits.with_context(|| model.path().display().to_string())?;
+            Ok(net)
+        }
+        (None, Some(model)) => model.net(&ArchChoice::Auto),
+        (None, None) => bail!("which architecture? give --arch, --init or a --preset"),
+    }
+}
+
+/// The network to learn from, and the hash of its tensors.
+fn teacher(path: &Path) -> anyhow::Result<(Engine, String)> {
+    let model = Model::open(path)?;
+    let net = model.net(&ArchChoice::Auto)?;
+    let tensors = model.state_dict()?;
+    let engine = Engine::new(&net, &tensors).with_context(|| path.display().to_string())?;
+    Ok((engine, hash(&tensors)))
+}

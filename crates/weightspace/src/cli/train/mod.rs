@@ -1,0 +1,301 @@
+//! `weightspace train`: a network from data.
+
+pub mod presets;
+
+mod config;
+mod flags;
+mod inputs;
+mod record;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use weightspace_core::StateDict;
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_nn::train::{
+    CheckpointPolicy, Classification, Dense, Ending, Metrics, Score, Trainer,
+};
+use weightspace_nn::{Engine, ModelState};
+
+use self::config::RunConfig;
+use self::flags::Flags;
+use self::inputs::Inputs;
+use self::presets::PresetName;
+use self::record::{MODEL, MODEL_CONFIG};
+use self::watch::Watch;
+use super::model::{ARCH_KEY, PREPROCESSING_KEY};
+use super::{Global, Outcome, text};
+
+/// Train a network on the CPU
+///
+/// The same command continues a training that was interrupted, with the same result as if it had not
+/// been. The folder holds model.safetensors and config.json, the run's settings (run.json), one line per
+/// evaluation (metrics.jsonl) and the newest checkpoint.
+#[derive(Args)]
+pub struct Train {
+    /// Recipe to begin with, as `weightspace list` shows them; other options change it
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<PresetName>,
+    /// Settings to begin with, as --print-config writes them
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder to write
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["dry_run", "print_config"])]
+    output: Option<PathBuf>,
+    /// Begin anew where the folder already holds a training
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    flags: Flags,
+    /// Steps between checkpoints [default: only by time, and at evaluations]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_steps: Option<u64>,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    checkpoint_seconds: u64,
+    /// Try a few steps, print what the whole would take, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the settings as TOML, and do nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// What `--dry-run` prints.
+#[derive(Serialize)]
+struct Plan {
+    dry_run: bool,
+    arch: String,
+    data: String,
+    preprocessing: String,
+    parameters: usize,
+    /// Of the tensors of the model's file.
+    bytes: usize,
+    training_images: usize,
+    held_out_images: usize,
+    steps: u64,
+    /// Of the whole training without evaluations, from a few steps.
+    estimated_seconds: f64,
+    /// Largest memory of these steps.
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What is printed at the end.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    metrics: Metrics,
+    arch: &'a str,
+    data: &'a str,
+    preprocessing: String,
+    parameters: usize,
+    output: &'a Path,
+    /// Of the model's file.
+    bytes: u64,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
+    let config = settings(arguments, global)?;
+    if arguments.print_config {
+        let toml = config.to_toml()?;
+        global.print(&config, |out| out.write_all(toml.as_bytes()))?;
+        return Ok(Outcome::Done);
+    }
+    config.training.check()?;
+    match &arguments.output {
+        Some(folder) if !arguments.dry_run => {
+            record::check(folder, arguments.force)?;
+            train(&Inputs::open(config, global)?, folder, arguments, global)
+        }
+        _ => dry_run(&Inputs::open(config, global)?, global),
+    }
+}
+
+/// The preset or file, and on top of it the flags.
+fn settings(arguments: &Train, global: &Global) -> anyhow::Result<RunConfig> {
+    let mut config = match &arguments.config {
+        Some(path) => RunConfig::read(path)?,
+        None => RunConfig::default(),
+    };
+    if let Some(PresetName(preset)) = arguments.preset {
+        preset.flags().apply(&mut config)?;
+    }
+    arguments.flags.apply(&mut config)?;
+    if let Some(seed) = global.given_seed() {
+        config.training.seed = seed;
+    }
+    if let Some(threads) = global.given_threads() {
+        config.training.threads = threads;
+    }
+    Ok(config)
+}
+
+/// Training before its first step.
+fn trainer(inputs: &Inputs) -> anyhow::Result<Trainer<'_>> {
+    let Inputs { net, config, images, preprocessing, .. } = inputs;
+    let training = &config.training;
+    let held_out = config.holdout.unwrap_or(0);
+    let mut task = Classification::new(net, images, preprocessing, held_out, training)?;
+    if let (Some(teacher), Some(distillation)) = (&inputs.teacher, training.distillation) {
+        task = task.with_teacher(teacher, distillation)?;
+    }
+    let ModelState { weights, running } = inputs.start()?;
+    let dense = Box::new(Dense::new(net, weights));
+    Ok(Trainer::new(Box::new(task), dense, running, training.clone())?)
+}
+
+fn train(
+    inputs: &Inputs,
+    output: &Path,
+    arguments: &Train,
+    global: &Global,
+) -> anyhow::Result<Outcome> {
+    let mut trainer = trainer(inputs)?;
+    let policy = CheckpointPolicy {
+        steps: arguments.checkpoint_steps,
+        time: Duration::from_secs(arguments.checkpoint_seconds),
+    };
+    let mut folder = inputs.record().open(output, policy, arguments.force)?;
+    let mut watch = Watch::new(inputs.config.training.epochs, global)?;
+    if folder.restore(&mut trainer)? {
+        watch.continue_at(trainer.step_count());
+    }
+    let ending = trainer.run_in(&mut folder, &mut watch)?;
+    drop(watch);
+    if ending == Ending::Interrupted {
+        let (step, total) = (trainer.step_count(), trainer.total_steps());
+        let folder = output.display();
+        let _ = writeln!(
+            io::stderr(),
+            "{folder}: interrupted after step {step} of {total}; the same command continues"
+        );
+        return Ok(Outcome::Interrupted);
+    }
+    let model = trainer.result().to_state_dict(&inputs.net);
+    let metrics = final_metrics(inputs, &trainer, &model)?;
+    folder.append(&metrics)?;
+    write_model(inputs, &model, output)?;
+    report(inputs, metrics, output, global)
+}
+
+/// How well the model does on the test images, or, where there are none, on the held-out ones.
+fn final_metrics(
+    inputs: &Inputs,
+    trainer: &Trainer<'_>,
+    model: &StateDict,
+) -> anyhow::Result<Metrics> {
+    let Some(images) = inputs.test_images()? else {
+        return Ok(trainer.metrics("held-out", trainer.task().evaluate(model)?));
+    };
+    let engine = Engine::new(&inputs.net, model)?;
+    let score = Score::of(&engine, &images, None, &inputs.preprocessing)?;
+    Ok(trainer.metrics("test", Some(score)))
+}
+
+/// The model's file last: it is there when the run is finished.
+fn write_model(inputs: &Inputs, model: &StateDict, folder: &Path) -> anyhow::Result<()> {
+    let (arch, preprocessing) = (inputs.net.arch(), inputs.preprocessing.to_string());
+    let config = json!({
+        "arch": arch,
+        "preprocessing": preprocessing,
+        "data": inputs.data(),
+        "classes": inputs.images.class_names(),
+    });
+    record::write_json(&folder.join(MODEL_CONFIG), &config)?;
+    let metadata = BTreeMap::from([
+        (ARCH_KEY.to_owned(), arch.to_owned()),
+        (PREPROCESSING_KEY.to_owned(), preprocessing),
+    ]);
+    Ok(write_safetensors(&folder.join(MODEL), model, &metadata)?)
+}
+
+fn report(
+    inputs: &Inputs,
+    metrics: Metrics,
+    output: &Path,
+    global: &Global,
+) -> anyhow::Result<Outcome> {
+    let file = output.join(MODEL);
+    let bytes = fs::metadata(&file).with_context(|| file.display().to_string())?.len();
+    let report = Report {
+        arch: inputs.net.arch(),
+        data: inputs.data(),
+        preprocessing: inputs.preprocessing.to_string(),
+        parameters: inputs.net.parameter_count(),
+        output,
+        bytes,
+        metrics,
+    };
+    global.print(&report, |out| {
+        let Metrics { split, correct, total, seconds, .. } = report.metrics;
+        if total > 0 {
+            let accuracy = 100.0 * correct as f64 / total as f64;
+            writeln!(out, "accuracy {accuracy:.2} % ({correct}/{total}, {split})")?;
+        }
+        let memory = report.metrics.peak_memory_bytes.map(text::bytes);
+        let memory = memory.map_or(String::new(), |bytes| format!(", peak memory {bytes}"));
+        writeln!(out, "{seconds:.2} s{memory}")?;
+        writeln!(out, "{}: {}", file.display(), text::bytes(bytes))
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Takes steps for a second, at least three, of which the first does not count.
+fn dry_run(inputs: &Inputs, global: &Global) -> anyhow::Result<Outcome> {
+    let mut trainer = trainer(inputs)?;
+    let steps = trainer.total_steps();
+    trainer.step()?;
+    let (start, mut taken) = (Instant::now(), 0);
+    while !trainer.is_finished() && (taken < 2 || start.elapsed() < Duration::from_secs(1)) {
+        trainer.step()?;
+        taken += 1;
+    }
+    let per_step = start.elapsed().as_secs_f64() / f64::from(taken.max(1));
+    let model = trainer.current().to_state_dict(&inputs.net);
+    let held_out = inputs.config.holdout.unwrap_or(0);
+    let plan = Plan {
+        dry_run: true,
+        arch: inputs.net.arch().to_owned(),
+        data: inputs.data().to_owned(),
+        preprocessing: inputs.preprocessing.to_string(),
+        parameters: inputs.net.parameter_count(),
+        bytes: model.infos().iter().map(|info| info.byte_count()).sum(),
+        training_images: inputs.images.len() - held_out,
+        held_out_images: held_out,
+        steps,
+        estimated_seconds: per_step * steps as f64,
+        peak_memory_bytes: trainer.metrics("held-out", None).peak_memory_bytes,
+    };
+    global.print(&plan, |out| plan.write(out))?;
+    Ok(Outcome::Done)
+}
+
+impl Plan {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let count = |count: usize| text::grouped(count as u64);
+        writeln!(out, "{} on {}, preprocessing {}", self.arch, self.data, self.preprocessing)?;
+        let bytes = text::bytes(self.bytes as u64);
+        writeln!(out, "{} parameters, {bytes}", count(self.parameters))?;
+        let (training, held_out) = (count(self.training_images), count(self.held_out_images));
+        writeln!(out, "{training} training images, {held_out} held out")?;
+        write!(out, "{} steps, about {:.0} s", text::grouped(self.steps), self.estimated_seconds)?;
+        let memory = self.peak_memory_bytes.map(text::bytes);
+        writeln!(out, "{}", memory.map_or(String::new(), |bytes| format!(", memory {bytes}")))
+    }
+}
+
+impl Inputs {
+    /// Name of the data set.
+    fn data(&self) -> &str {
+        self.config.data.as_deref().unwrap_or_default()
+    }
+}

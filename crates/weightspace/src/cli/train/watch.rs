@@ -1,0 +1,96 @@
+//! What a user sees while a network trains, and how it is interrupted.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use weightspace_nn::train::{Metrics, Observer, Progress};
+
+use crate::cli::Global;
+
+/// Shows a bar on terminals and a line for every evaluation; stops when Ctrl-C is pressed.
+pub struct Watch {
+    bar: ProgressBar,
+    quiet: bool,
+    epochs: u32,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// A bar that appears with the first step. From now on the first Ctrl-C only asks to stop; the
+    /// second ends the process.
+    pub fn new(epochs: u32, global: &Global) -> anyhow::Result<Self> {
+        let target = match global.shows_progress() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            let flag = || Arc::clone(&interrupted);
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag())
+                .and_then(|_| signal_hook::flag::register(signal, flag()))
+                .context("cannot listen for signals")?;
+        }
+        Ok(Watch { bar, quiet: global.is_quiet(), epochs, interrupted })
+    }
+
+    /// Begins at a step other than the first.
+    pub fn continue_at(&self, step: u64) {
+        self.bar.set_position(step);
+        self.bar.reset_eta();
+        self.say(&format!("continues after step {step}"));
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| {
+                // Nothing is left to be done when stderr is closed.
+                let _ = writeln!(io::stderr(), "{line}");
+            });
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn step(&mut self, progress: &Progress) {
+        let Progress { epoch, epochs, loss, images_per_second, .. } = progress;
+        self.bar.set_length(progress.total_steps);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!(
+                "epoch {epoch}/{epochs}  loss {loss:.3}  {images_per_second:.0} images/s"
+            ));
+        }
+        self.bar.set_position(progress.step);
+    }
+
+    fn evaluation(&mut self, metrics: &Metrics) {
+        let mut line = format!("epoch {}/{}", metrics.epoch, self.epochs);
+        if let Some(loss) = metrics.train_loss {
+            line += &format!("  loss {loss:.4}");
+        }
+        if let Some(accuracy) = metrics.accuracy {
+            line += &format!("  held-out {:.2} %", 100.0 * accuracy);
+        }
+        if let Some(rate) = metrics.images_per_second {
+            line += &format!("  {rate:.0} images/s");
+        }
+        self.say(&line);
+    }
+
+    fn should_stop(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// The bar leaves the terminal as it was.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
