@@ -36,7 +36,7 @@ pub enum Unit {
 }
 
 /// Ticks are closer together than this part of the axis.
-const TICKS: f64 = 6.0;
+const TICKS: f64 = 8.0;
 
 /// Part of the axis that is left free on both sides of the values.
 const MARGIN: f64 = 0.04;
@@ -80,9 +80,9 @@ impl Axis {
             Scale::Linear => multiples(&values),
             // Less than an octave: equal steps do better.
             Scale::Logarithmic if decades < 0.5 => multiples(&values),
-            Scale::Logarithmic => {
-                powers(range, if decades < 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] })
-            }
+            Scale::Logarithmic if decades < 1.3 => powers(range, &[1.0, 2.0, 3.0, 5.0, 7.0]),
+            Scale::Logarithmic if decades < 3.0 => powers(range, &[1.0, 2.0, 5.0]),
+            Scale::Logarithmic => powers(range, &[1.0]),
         };
         let positions = ticks.into_iter().filter_map(|value| self.position(value));
         positions.filter(|position| range.contains(position)).collect()

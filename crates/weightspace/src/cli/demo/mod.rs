@@ -57,7 +57,7 @@ const CURVES: [Curve; 3] = [
     Curve {
         name: "quantize, bits shared out",
         method: Method::Quantize,
-        settings: &["--target-bytes 12000", "--target-bytes 8000", "--target-bytes 6000"],
+        settings: &["--target-bytes 20000"],
     },
 ];
 
@@ -102,10 +102,7 @@ fn measure(
     global: &Global,
 ) -> anyhow::Result<Point> {
     let method = curve.method.name();
-    let file = format!(
-        "{method}{}.wsp",
-        settings.replace(" --", "-").replace("--", "-").replace(' ', "-")
-    );
+    let file = file_name(method, settings);
     let (model, path) = (folder.join(original.file), folder.join(&file));
     global.explain(format_args!("{file}"));
 
@@ -134,6 +131,13 @@ fn measure(
     })
 }
 
+/// What the file is called: `quantize-bits-8.wsp`.
+fn file_name(method: &str, settings: &str) -> String {
+    let words = settings.split_whitespace().map(|word| word.trim_start_matches('-'));
+    let words: Vec<_> = std::iter::once(method).chain(words).collect();
+    format!("{}.wsp", words.join("-"))
+}
+
 /// The command of a line of words and the paths that follow.
 fn parse(line: &str, paths: &[&Path]) -> anyhow::Result<Command> {
     let words = ["weightspace"].into_iter().chain(line.split_whitespace()).map(OsStr::new);
@@ -155,6 +159,18 @@ mod tests {
     use weightspace::method::METHODS;
 
     use super::*;
+
+    #[test]
+    fn every_file_has_a_name_of_its_own() {
+        let names =
+            CURVES.iter().flat_map(|c| c.settings.iter().map(|s| file_name(c.method.name(), s)));
+        let mut names: Vec<_> = names.collect();
+        assert_eq!(names[0], "quantize-bits-8.wsp");
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
 
     #[test]
     fn every_method_has_a_curve() {

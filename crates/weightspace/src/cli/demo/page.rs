@@ -12,9 +12,9 @@ pub fn page(results: &Results) -> Report {
     let Original { arch, data, parameters, bytes, accuracy, .. } = &results.original;
     let parameters = text::grouped(*parameters as u64);
     Report {
-        title: format!("{arch} in fewer bytes"),
+        title: format!("{} in fewer bytes", arch.split(':').next().unwrap_or_default()),
         lead: format!(
-            "A network of {parameters} parameters, {} as a file, was trained on {data} and reads {} of \
+            "{arch} has {parameters} parameters, {} as a file. It was trained on {data} and reads {} of \
              the test images right. These are the sizes and accuracies of its compressed files.",
             text::bytes(*bytes),
             percent(*accuracy),
@@ -30,7 +30,7 @@ pub fn page(results: &Results) -> Report {
             Section {
                 title: "Files".into(),
                 text: format!(
-                    "Every file is what `weightspace compress {} {} -o FILE --method METHOD` makes with \
+                    "Every file is what \"weightspace compress {} {} -o FILE --method METHOD\" makes with \
                      the settings given. Verified files were decoded, fit the architecture, and state \
                      the checksum of the original weights.",
                     results.original.file,
