@@ -38,7 +38,9 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 fn tensors() -> Tensors {
     let file = Checkpoint::open(&golden("layers.safetensors")).unwrap();
     let dict = file.state_dict().unwrap();
-    dict.iter().map(|(n, t)| (n.to_string(), (t.shape().to_vec(), t.to_f32().into_owned()))).collect()
+    dict.iter()
+        .map(|(n, t)| (n.to_string(), (t.shape().to_vec(), t.to_f32().into_owned())))
+        .collect()
 }
 
 /// The network of one case, its last node, and what stands before the names of its parameters.
@@ -96,7 +98,13 @@ fn network(case: &Value, shape: &[usize]) -> Net {
     b.finish("case")
 }
 
-fn transformer_block(b: &mut NetBuilder, x: NodeId, i: usize, width: usize, heads: usize) -> NodeId {
+fn transformer_block(
+    b: &mut NetBuilder,
+    x: NodeId,
+    i: usize,
+    width: usize,
+    heads: usize,
+) -> NodeId {
     let name = |part: &str| format!("blocks.{i}.{part}");
     let y = b.layer_norm(name("ln_1"), x, false);
     let y = b.projection(name("attn.c_attn"), y, 3 * width, false);
@@ -153,8 +161,7 @@ fn check_case(case: &Value, tensors: &Tensors, set: InstructionSet, threads: usi
     }
     let net = network(case, shape);
     let Setup { weights, running } = parameters(&net, name, tensors);
-    let wishes =
-        Wishes { input_gradient: true, whole_batch_loss: whole, ..Wishes::default() };
+    let wishes = Wishes { input_gradient: true, whole_batch_loss: whole, ..Wishes::default() };
     let options = TrainingOptions { set, wishes, ..TrainingOptions::new(shape[0], threads) };
     let mut engine = TrainingEngine::new(&net, options);
     engine.set_running(running);
@@ -181,7 +188,8 @@ fn check_case(case: &Value, tensors: &Tensors, set: InstructionSet, threads: usi
     if whole {
         close("output", &outputs, output);
     }
-    let expected: f64 = output.iter().zip(factors).map(|(o, f)| f64::from(*o) * f64::from(*f)).sum();
+    let expected: f64 =
+        output.iter().zip(factors).map(|(o, f)| f64::from(*o) * f64::from(*f)).sum();
     let scale: f64 = output.iter().zip(factors).map(|(o, f)| f64::from(o * f).abs()).sum();
     assert!((value - expected).abs() < 1e-5 * scale.max(1.0), "{label}: loss {value}, {expected}");
     if let Some((_, expected)) = get("grad_input") {
@@ -203,7 +211,8 @@ fn check_case(case: &Value, tensors: &Tensors, set: InstructionSet, threads: usi
 
 #[test]
 fn every_layer_equals_pytorch() {
-    let cases: Value = serde_json::from_slice(&std::fs::read(golden("layers.json")).unwrap()).unwrap();
+    let cases: Value =
+        serde_json::from_slice(&std::fs::read(golden("layers.json")).unwrap()).unwrap();
     let tensors = tensors();
     let cases = cases.as_array().unwrap();
     assert!(cases.len() >= 70);
@@ -250,7 +259,10 @@ fn check_statistics(label: &str, expected: &Value, found: &[f32]) {
     let norm = found.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     let expected_norm = expected["norm"].as_f64().unwrap();
     let scale = expected_norm / (found.len() as f64).sqrt();
-    assert!((norm - expected_norm).abs() < 2e-5 * expected_norm, "{label}: norm {norm} {expected_norm}");
+    assert!(
+        (norm - expected_norm).abs() < 2e-5 * expected_norm,
+        "{label}: norm {norm} {expected_norm}"
+    );
     for pair in expected["elements"].as_array().unwrap() {
         let (i, e) = (pair[0].as_u64().unwrap() as usize, pair[1].as_f64().unwrap());
         let difference = (f64::from(found[i]) - e).abs();
@@ -260,7 +272,8 @@ fn check_statistics(label: &str, expected: &Value, found: &[f32]) {
 
 #[test]
 fn networks_equal_pytorch() {
-    let golden: Value = serde_json::from_slice(&std::fs::read(golden("networks.json")).unwrap()).unwrap();
+    let golden: Value =
+        serde_json::from_slice(&std::fs::read(golden("networks.json")).unwrap()).unwrap();
     for network in golden["networks"].as_array().unwrap() {
         let name = network["arch"].as_str().unwrap();
         let net = arch::build(name, &ArchOptions::default()).unwrap();

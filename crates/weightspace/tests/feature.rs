@@ -350,7 +350,7 @@ fn the_number_of_threads_changes_nothing() {
 #[test]
 fn list_names_everything() {
     let json = done("list --json", &[]).json();
-    let expected = ["architectures", "data", "formats", "methods", "preprocessing"];
+    let expected = ["architectures", "data", "formats", "methods", "preprocessing", "training"];
     assert_eq!(keys(&json), expected);
     let text = done("list", &[]).stdout;
     for key in expected {

@@ -24,6 +24,9 @@ pub enum StepKind {
         /// Clamp at zero.
         relu: bool,
     },
+    /// Maximum over windows and a ReLU: in either order the result and its gradient are the same,
+    /// and behind the maximum fewer values are left.
+    MaxPool,
     /// The node's operation alone.
     Single,
 }
@@ -49,6 +52,8 @@ pub fn fuse(net: &Net, fold_batch_norm: bool, keep: impl Fn(NodeId) -> bool) -> 
         [one] if !keep(id) => Some(one),
         _ => None,
     };
+    let is_relu = |n: &NodeId| net.node(*n).op == Op::Activation(Activation::Relu);
+    let is_max_pool = |n: &NodeId| matches!(net.node(*n).op, Op::MaxPool(_));
     let mut done = vec![false; net.nodes().len()];
     let mut steps = Vec::new();
     for id in net.node_ids() {
@@ -59,8 +64,14 @@ pub fn fuse(net: &Net, fold_batch_norm: bool, keep: impl Fn(NodeId) -> bool) -> 
         }
         let product = matches!(node.op, Op::Conv2d { .. } | Op::Linear { .. });
         let normalise = matches!(node.op, Op::BatchNorm { .. });
-        let mut step = Step { node: id, kind: StepKind::Single, inputs: node.inputs.clone(), output: id };
+        let mut step =
+            Step { node: id, kind: StepKind::Single, inputs: node.inputs.clone(), output: id };
         done[id.index()] = true;
+        if is_relu(&id)
+            && let Some(pool) = next(id).filter(is_max_pool)
+        {
+            (step.node, step.output, step.kind) = (pool, pool, StepKind::MaxPool);
+        }
         if product || normalise {
             let is_norm = |id: &NodeId| matches!(net.node(*id).op, Op::BatchNorm { .. });
             let batch_norm = next(id).filter(|n| product && fold_batch_norm && is_norm(n));
@@ -77,8 +88,10 @@ pub fn fuse(net: &Net, fold_batch_norm: bool, keep: impl Fn(NodeId) -> bool) -> 
                 done[step.output.index()] = true;
                 step.output = sum;
             }
-            let is_relu = |n: &NodeId| net.node(*n).op == Op::Activation(Activation::Relu);
             let relu = next(step.output).filter(is_relu);
+            // That of a maximum goes behind it.
+            let pooled = |relu: &NodeId| next(*relu).filter(is_max_pool).is_some();
+            let relu = relu.filter(|relu| step.inputs.len() > 1 || !pooled(relu));
             if let Some(relu) = relu {
                 done[step.output.index()] = true;
                 step.output = relu;

@@ -5,7 +5,7 @@
 
 mod fusion;
 mod plan;
-mod product;
+pub mod product;
 mod run;
 mod single;
 pub mod training;

@@ -6,12 +6,15 @@
 //!   input pixels; in each class, every pixel is read through the same kernel positions.
 //! - In a grouped convolution a block of output channels reads only the blocks of input channels
 //!   that its groups touch; weights between channels of different groups are zeros.
+//! - Backward to an input of few channels the products of all kernel positions are made side by
+//!   side and added to the pixels that they belong to.
 //! - 3 x 3 kernels of stride 1 on enough channels use Winograd's algorithm.
 
 use crate::kernels::maps::{BLOCK, Blocked, Strides};
 use crate::kernels::outer::Outer;
-use crate::kernels::pack::{for_each_packed, packed_len};
+use crate::kernels::pack::{for_each_packed, pack_columns, pack_rows, packed_len, unpack_rows};
 use crate::kernels::product::Product;
+use crate::kernels::scatter::{LANES, scatter_row};
 use crate::kernels::simd::{InstructionSet, dispatch};
 use crate::kernels::winograd::{
     self, POSITIONS, Tiles, Winograd, WinogradOuter, transform_filter, transform_filter_gradient,
@@ -119,6 +122,9 @@ struct Class {
     width: usize,
     /// Offsets of the input, from the first one.
     taps: Vec<usize>,
+    /// Offsets of all channels of all taps, where the channels are fewer than a block: to the
+    /// kernels these are so many taps of one channel.
+    flat: Vec<usize>,
     /// Kernel position of each tap.
     positions: Vec<usize>,
     input_first: usize,
@@ -127,11 +133,29 @@ struct Class {
     output_strides: Strides,
 }
 
+fn flat_taps(taps: &[usize], from: &Blocked) -> Vec<usize> {
+    let channels = if from.channels < BLOCK { from.channels } else { 0 };
+    taps.iter().flat_map(|tap| (0..channels).map(move |c| tap + c)).collect()
+}
+
+impl Class {
+    /// Channels and taps as the kernels see them.
+    fn channels_and_taps(&self, in_channels: usize) -> (usize, &[usize]) {
+        match in_channels < BLOCK {
+            true => (1, &self.flat),
+            false => (in_channels, &self.taps),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Algorithm {
     /// A matrix of rows: so many per sample.
     Rows(usize),
     Direct(Vec<Class>),
+    /// Backward to an input of few channels: all positions of an output pixel at once, so many
+    /// blocks of them, which are then added to the input.
+    Scatter(usize),
     Winograd {
         tiles: Tiles,
         /// Whether the filters are turned by 180 degrees.
@@ -179,10 +203,12 @@ impl Pass {
             winograd
         } else {
             let s = from.strides();
-            let taps = (0..size * size).map(|t| t / size * s.row + t % size * s.pixel).collect();
+            let taps = (0..size * size).map(|t| t / size * s.row + t % size * s.pixel);
+            let taps: Vec<usize> = taps.collect();
             Algorithm::Direct(vec![Class {
                 height: to.height,
                 width: to.width,
+                flat: flat_taps(&taps, &from),
                 taps,
                 positions: (0..size * size).collect(),
                 input_first: (from.border - padding) * (s.row + s.pixel),
@@ -205,6 +231,8 @@ impl Pass {
             turned_padding.and_then(|p| Self::winograd(&weight, true, p, &from, &to))
         {
             winograd
+        } else if weight.groups == 1 && to.channels <= LANES && size > 1 {
+            Algorithm::Scatter((size * size * LANES).div_ceil(BLOCK))
         } else {
             let classes = (0..stride * stride)
                 .map(|class| Self::backward_class(weight.window, class, &from, &to));
@@ -276,6 +304,7 @@ impl Pass {
         Class {
             height: to.height.saturating_sub(top).div_ceil(stride),
             width: to.width.saturating_sub(left).div_ceil(stride),
+            flat: flat_taps(&taps, from),
             taps,
             positions: kernel,
             input_first: row * s.row + column * s.pixel,
@@ -287,15 +316,15 @@ impl Pass {
 
     /// Length of the packed weights.
     pub fn packed_len(&self) -> usize {
-        let of_run = |run: &Run, taps: usize| {
-            packed_len(run.out_blocks * BLOCK, run.in_channels, taps)
-        };
+        let of_run =
+            |run: &Run, taps: usize| packed_len(run.out_blocks * BLOCK, run.in_channels, taps);
         match &self.algorithm {
             Algorithm::Rows(_) => self.runs.iter().map(|run| of_run(run, 1)).sum(),
             Algorithm::Direct(classes) => classes
                 .iter()
                 .flat_map(|class| self.runs.iter().map(|run| of_run(run, class.taps.len())))
                 .sum(),
+            Algorithm::Scatter(blocks) => packed_len(blocks * BLOCK, self.from.channels, 1),
             Algorithm::Winograd { tiles, .. } => tiles.weights_len(),
         }
     }
@@ -304,6 +333,7 @@ impl Pass {
     pub fn scratch_len(&self) -> usize {
         match &self.algorithm {
             Algorithm::Winograd { tiles, .. } => tiles.scratch_len(),
+            Algorithm::Scatter(blocks) => self.from.width * blocks * BLOCK,
             _ => 0,
         }
     }
@@ -332,6 +362,18 @@ impl Pass {
         match &self.algorithm {
             Algorithm::Rows(_) => of_class(ONE),
             Algorithm::Direct(classes) => classes.iter().for_each(|c| of_class(&c.positions)),
+            &Algorithm::Scatter(blocks) => {
+                let sizes = (blocks * BLOCK, self.from.channels, 1);
+                for_each_packed(sizes, |at, lane, o, _| {
+                    let (tap, i) = (lane / LANES, lane % LANES);
+                    if tap < self.weight.taps()
+                        && i < self.to.channels
+                        && let Some(position) = self.weight.position(o, i, tap)
+                    {
+                        f(at, position);
+                    }
+                });
+            }
             Algorithm::Winograd { .. } => {}
         }
     }
@@ -345,14 +387,20 @@ impl Pass {
 
     /// Packs a weight tensor; what `packed` holds for weights that do not exist must be zero.
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
+        if let Algorithm::Rows(_) = self.algorithm {
+            let sizes = (self.to.channels, self.from.channels);
+            return match self.transposed {
+                false => pack_rows(weight, sizes, packed),
+                true => pack_columns(weight, sizes, packed),
+            };
+        }
         let Algorithm::Winograd { tiles, turned, .. } = self.algorithm else {
             return self.for_each_weight(|at, position| packed[at] = weight[position]);
         };
         let next = tiles.weights_len() / POSITIONS;
         self.for_each_filter(|at, position| {
-            let filter: [f32; 9] = std::array::from_fn(|t| {
-                weight[position + if turned { 8 - t } else { t }]
-            });
+            let filter: [f32; 9] =
+                std::array::from_fn(|t| weight[position + if turned { 8 - t } else { t }]);
             for (p, value) in transform_filter(filter).into_iter().enumerate() {
                 packed[at + p * next] = value;
             }
@@ -361,6 +409,9 @@ impl Pass {
 
     /// Adds a packed gradient of the weights to that of the tensor.
     pub fn unpack(&self, packed: &[f32], gradient: &mut [f32]) {
+        if let (Algorithm::Rows(_), false) = (&self.algorithm, self.transposed) {
+            return unpack_rows(packed, (self.to.channels, self.from.channels), gradient);
+        }
         let Algorithm::Winograd { tiles, .. } = self.algorithm else {
             return self.for_each_weight(|at, position| gradient[position] += packed[at]);
         };
@@ -387,7 +438,7 @@ impl Pass {
     ) {
         match &self.algorithm {
             Algorithm::Rows(per_sample) => {
-                let row = |layout: &Blocked| Strides { pixel: layout.blocks() * BLOCK, block: BLOCK, ..Strides::default() };
+                let row = |layout: &Blocked| Strides { row: 0, sample: 0, ..layout.strides() };
                 dispatch(
                     set,
                     Product {
@@ -412,6 +463,15 @@ impl Pass {
             Algorithm::Direct(classes) => {
                 self.run_direct(set, samples, classes, input, packed, ending, output);
             }
+            &Algorithm::Scatter(blocks) => {
+                let samples = input
+                    .chunks_exact(self.from.len())
+                    .zip(output.chunks_exact_mut(self.to.len()))
+                    .take(samples);
+                for (input, output) in samples {
+                    self.run_scatter(set, blocks, input, packed, ending, output, scratch);
+                }
+            }
             &Algorithm::Winograd {
                 tiles,
                 input_first,
@@ -427,9 +487,9 @@ impl Pass {
                     input_strides,
                     weights: packed,
                     bias: ending.bias,
-                    residual: ending.residual.map(|(layout, values)| {
-                        (&values[layout.origin()..], layout.strides())
-                    }),
+                    residual: ending
+                        .residual
+                        .map(|(layout, values)| (&values[layout.origin()..], layout.strides())),
                     relu: ending.relu,
                     accumulate: ending.accumulate,
                     output: &mut output[output_first..],
@@ -437,6 +497,49 @@ impl Pass {
                     scratch,
                 },
             ),
+        }
+    }
+
+    /// One sample, row by row of the gradient.
+    #[expect(clippy::too_many_arguments, reason = "operands of one product")]
+    fn run_scatter(
+        &self,
+        set: InstructionSet,
+        blocks: usize,
+        input: &[f32],
+        packed: &[f32],
+        ending: Ending<'_>,
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        if !ending.accumulate {
+            output.fill(0.0);
+        }
+        let pixel = blocks * BLOCK;
+        let products = &mut scratch[..self.from.width * pixel];
+        for y in 0..self.from.height {
+            dispatch(
+                set,
+                Product {
+                    samples: 1,
+                    in_channels: self.from.channels,
+                    out_blocks: blocks,
+                    height: 1,
+                    width: self.from.width,
+                    taps: &[0],
+                    input: &input[self.from.at(0, y, 0)..],
+                    input_strides: self.from.strides(),
+                    weights: packed,
+                    bias: &[],
+                    residual: None,
+                    relu: false,
+                    accumulate: false,
+                    output: products,
+                    output_strides: Strides { block: BLOCK, pixel, ..Strides::default() },
+                },
+            );
+            let products = (&*products, pixel);
+            scatter_row(set, self.weight.window, y, products, (&self.to, output));
         }
     }
 
@@ -468,15 +571,16 @@ impl Pass {
                 if !(empty || class.taps.is_empty() && ending.accumulate) {
                     let first_input = class.input_first + run.in_block * class.input_strides.block;
                     let first_output = class.output_first + first_block(&class.output_strides);
+                    let (in_channels, taps) = class.channels_and_taps(run.in_channels);
                     dispatch(
                         set,
                         Product {
                             samples,
-                            in_channels: run.in_channels,
+                            in_channels,
                             out_blocks: run.out_blocks,
                             height: class.height,
                             width: class.width,
-                            taps: &class.taps,
+                            taps,
                             input: &input[first_input..],
                             input_strides: class.input_strides,
                             weights: &packed[at..at + len],
@@ -509,7 +613,7 @@ impl Pass {
     ) {
         match &self.algorithm {
             Algorithm::Rows(per_sample) => {
-                let row = |layout: &Blocked| Strides { pixel: layout.blocks() * BLOCK, block: BLOCK, ..Strides::default() };
+                let row = |layout: &Blocked| Strides { row: 0, sample: 0, ..layout.strides() };
                 dispatch(
                     set,
                     Outer {
@@ -537,15 +641,16 @@ impl Pass {
                         let first_input =
                             class.input_first + run.in_block * class.input_strides.block;
                         let first = of_gradient.origin() + run.out_block * strides.block;
+                        let (in_channels, taps) = class.channels_and_taps(run.in_channels);
                         dispatch(
                             set,
                             Outer {
                                 samples,
-                                in_channels: run.in_channels,
+                                in_channels,
                                 out_blocks: run.out_blocks,
                                 height: class.height,
                                 width: class.width,
-                                taps: &class.taps,
+                                taps,
                                 input: &input[first_input..],
                                 input_strides: class.input_strides,
                                 gradient: &gradient[first..],
@@ -557,6 +662,8 @@ impl Pass {
                     }
                 }
             }
+            // Never forward.
+            Algorithm::Scatter(_) => {}
             &Algorithm::Winograd { tiles, input_first, input_strides, .. } => dispatch(
                 set,
                 WinogradOuter {

@@ -4,8 +4,8 @@ use super::plan::{Plan, StepKind};
 use super::product::Ending;
 use super::single::{self, Context, Value};
 use super::weights::StepWeights;
-use crate::kernels::batch_norm;
 use crate::kernels::simd::InstructionSet;
+use crate::kernels::{activation, batch_norm};
 use crate::net::{Net, NodeId};
 
 /// The values of one chunk of images.
@@ -84,7 +84,8 @@ pub fn run_step(
     if let (&StepKind::Product { residual, relu, .. }, Some(pass)) =
         (&step.kind, &plan.passes[index])
     {
-        let all = |id: NodeId| plan.slot_of[id.index()].map(|slot| activations.slots[slot].as_slice());
+        let all =
+            |id: NodeId| plan.slot_of[id.index()].map(|slot| activations.slots[slot].as_slice());
         let residual = residual.and_then(|id| Some((layout_of(id), all(id)?)));
         let ending = Ending { bias: &weights.bias, residual, relu, accumulate: false };
         let input = all(step.inputs[0]).unwrap_or(&[]);
@@ -112,6 +113,9 @@ pub fn run_step(
                 };
                 let op = &net.node(step.node).op;
                 single::forward(op, context, [value(0), value(1)], (layout, output));
+                if step.kind == StepKind::MaxPool {
+                    activation::clamp(output);
+                }
             }
         }
     }

@@ -49,12 +49,19 @@ pub fn scratch_len(op: &Op, input: &Blocked, output: &Blocked) -> usize {
 }
 
 /// Computes the output of one sample from its inputs.
-pub fn forward(op: &Op, context: Context<'_>, inputs: [Value<'_>; 2], output: (&Blocked, &mut [f32])) {
+pub fn forward(
+    op: &Op,
+    context: Context<'_>,
+    inputs: [Value<'_>; 2],
+    output: (&Blocked, &mut [f32]),
+) {
     let set = context.set;
     let (weight, bias) = (context.weight, context.bias);
     let [input, second] = inputs;
     match *op {
-        Op::GroupNorm { groups, eps, .. } => norm::group(groups, eps, (weight, bias), input, output),
+        Op::GroupNorm { groups, eps, .. } => {
+            norm::group(groups, eps, (weight, bias), input, output)
+        }
         Op::LayerNorm { eps, .. } => {
             layer_norm::forward(set, rows_of(input.0), eps, (weight, bias), input.1, output.1);
         }
@@ -62,8 +69,8 @@ pub fn forward(op: &Op, context: Context<'_>, inputs: [Value<'_>; 2], output: (&
             norm::local_response(LocalResponse { size, alpha, beta, k }, input, output);
         }
         Op::Activation(activation) => activation::forward(set, activation, input, output),
-        Op::MaxPool(window) => pool::max(window, input, output),
-        Op::AvgPool(window) => pool::mean(window, input, output),
+        Op::MaxPool(window) => pool::max(set, window, input, output),
+        Op::AvgPool(window) => pool::mean(set, window, input, output),
         Op::GlobalAvgPool => pool::adaptive_mean(1, input, output),
         Op::AdaptiveAvgPool { size } => pool::adaptive_mean(size, input, output),
         Op::Dropout { .. } => match context.mask {
@@ -135,7 +142,7 @@ pub fn backward(
         Op::Activation(activation) => {
             activation::backward(set, activation, (input, output), gradient, target);
         }
-        Op::MaxPool(window) => pool::max_backward(window, input, output, gradient, target),
+        Op::MaxPool(window) => pool::max_backward(set, window, input, output, gradient, target),
         Op::AvgPool(window) => pool::mean_backward(window, gradient, target),
         Op::GlobalAvgPool => pool::adaptive_mean_backward(1, gradient, target),
         Op::AdaptiveAvgPool { size } => pool::adaptive_mean_backward(size, gradient, target),

@@ -77,10 +77,8 @@ impl StepWeights {
         let name = |suffix: &str| format!("{}.{suffix}", node.name);
         if let (Some(shape), Some(pass)) = (Weight::of(&node.op), pass) {
             let weight = tensor(weights, &name("weight"), shape.len())?;
-            let has_bias = matches!(
-                node.op,
-                Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. }
-            );
+            let has_bias =
+                matches!(node.op, Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. });
             let bias = match has_bias {
                 true => tensor(weights, &name("bias"), shape.out_channels)?,
                 false => vec![0.0; shape.out_channels],

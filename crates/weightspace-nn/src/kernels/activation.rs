@@ -109,6 +109,11 @@ pub fn backward(
     }
 }
 
+/// A ReLU in place.
+pub fn clamp(values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = relu(*value));
+}
+
 /// The gradient of a sample, zero where the output of a ReLU is not positive.
 pub fn mask_positive(
     set: InstructionSet,

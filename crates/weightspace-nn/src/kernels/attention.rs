@@ -93,7 +93,8 @@ impl Kernel for Forward<'_> {
         for head in 0..h.heads {
             probabilities(&h, self.input, head, keys, scores);
             for (token, row) in scores.chunks_exact(h.tokens).enumerate() {
-                let target = &mut self.output[token * h.output_stride + head * h.width..][..h.width];
+                let target =
+                    &mut self.output[token * h.output_stride + head * h.width..][..h.width];
                 target.fill(0.0);
                 for (other, &p) in row.iter().enumerate() {
                     let value = &self.input[h.at(other, 2, head)..][..h.width];
@@ -143,16 +144,26 @@ impl Kernel for Backward<'_> {
                 row_times_matrix(dy, transposed, ds);
                 let mean: f32 = p.iter().zip(&*ds).map(|(p, dp)| p * dp).sum();
                 ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - mean) * scale);
-                // dv += p dy, dk += ds q, dq += ds k.
-                let query = &self.input[h.at(token, 0, head)..][..h.width];
-                for other in 0..h.tokens {
-                    let dv = &mut self.output[h.at(other, 2, head)..][..h.width];
-                    dv.iter_mut().zip(dy).for_each(|(dv, dy)| *dv += p[other] * dy);
-                    let dk = &mut self.output[h.at(other, 1, head)..][..h.width];
-                    dk.iter_mut().zip(query).for_each(|(dk, q)| *dk += ds[other] * q);
+                // dq += ds k: the rows of k side by side.
+                let dq = &mut self.output[h.at(token, 0, head)..][..h.width];
+                for (other, &ds) in ds.iter().enumerate() {
                     let key = &self.input[h.at(other, 1, head)..][..h.width];
-                    let dq = &mut self.output[h.at(token, 0, head)..][..h.width];
-                    dq.iter_mut().zip(key).for_each(|(dq, k)| *dq += ds[other] * k);
+                    dq.iter_mut().zip(key).for_each(|(dq, k)| *dq += ds * k);
+                }
+            }
+            // dv += p^T dy, dk += ds^T q.
+            for other in 0..h.tokens {
+                let dv = &mut self.output[h.at(other, 2, head)..][..h.width];
+                for token in 0..h.tokens {
+                    let p = p[token * h.tokens + other];
+                    let dy = &self.gradient[token * h.output_stride + head * h.width..][..h.width];
+                    dv.iter_mut().zip(dy).for_each(|(dv, dy)| *dv += p * dy);
+                }
+                let dk = &mut self.output[h.at(other, 1, head)..][..h.width];
+                for token in 0..h.tokens {
+                    let ds = ds[token * h.tokens + other];
+                    let query = &self.input[h.at(token, 0, head)..][..h.width];
+                    dk.iter_mut().zip(query).for_each(|(dk, q)| *dk += ds * q);
                 }
             }
         }

@@ -44,7 +44,8 @@ impl ChannelSums {
             first.store(a.as_mut_ptr());
             second.store(b.as_mut_ptr());
         }
-        for (sum, (a, b)) in self.sums[block * BLOCK..][..BLOCK].iter_mut().zip(a.into_iter().zip(b))
+        for (sum, (a, b)) in
+            self.sums[block * BLOCK..][..BLOCK].iter_mut().zip(a.into_iter().zip(b))
         {
             *sum = [sum[0] + f64::from(a), sum[1] + f64::from(b)];
         }
@@ -81,12 +82,7 @@ impl Kernel for Statistics<'_> {
 }
 
 /// Adds the sums of x - pivot and (x - pivot)^2 of one sample.
-pub fn statistics(
-    set: InstructionSet,
-    layout: &Blocked,
-    values: &[f32],
-    sums: &mut ChannelSums,
-) {
+pub fn statistics(set: InstructionSet, layout: &Blocked, values: &[f32], sums: &mut ChannelSums) {
     if !std::mem::replace(&mut sums.started, true) {
         for (block, pivot) in sums.pivot.chunks_exact_mut(BLOCK).enumerate() {
             pivot.copy_from_slice(&values[layout.at(block, 0, 0)..][..BLOCK]);
@@ -177,8 +173,7 @@ impl Kernel for BackwardSums<'_> {
                     if let Some((of_output, output)) = self.output {
                         let output = of_output.pixels(output, block, y);
                         for ((g, x), out) in row.zip(input).zip(output) {
-                            let value =
-                                L::load(g.as_ptr()).where_positive(L::load(out.as_ptr()));
+                            let value = L::load(g.as_ptr()).where_positive(L::load(out.as_ptr()));
                             value.store(g.as_mut_ptr());
                             sum = sum.add(value);
                             let x = L::load(x.as_ptr()).sub(mean);

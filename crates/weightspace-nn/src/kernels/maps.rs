@@ -5,6 +5,9 @@ use crate::net::Shape;
 /// Channels of one block.
 pub const BLOCK: usize = 16;
 
+/// Tokens of a multiple of so many elements are kept further apart.
+const LONG_TOKEN: usize = 128;
+
 /// Where the values of one operand stand, in `f32` elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strides {
@@ -64,11 +67,18 @@ impl Blocked {
         self.channels.div_ceil(BLOCK)
     }
 
+    /// From one token to the next. Tokens a power of two apart would share few lines of the cache,
+    /// so that long ones get a block more.
+    fn token_stride(&self) -> usize {
+        let len = self.blocks() * BLOCK;
+        if len.is_multiple_of(LONG_TOKEN) { len + BLOCK } else { len }
+    }
+
     /// Distances between neighbours.
     pub fn strides(&self) -> Strides {
         let sample = self.len();
         if self.token_major {
-            let token = self.blocks() * BLOCK;
+            let token = self.token_stride();
             return Strides { sample, block: BLOCK, row: sample, pixel: token };
         }
         let row = (self.width + 2 * self.border) * BLOCK;
@@ -77,6 +87,9 @@ impl Blocked {
 
     /// Length of one sample.
     pub fn len(&self) -> usize {
+        if self.token_major {
+            return self.width * self.token_stride();
+        }
         let pixels = (self.height + 2 * self.border) * (self.width + 2 * self.border);
         self.blocks() * BLOCK * pixels
     }
@@ -325,11 +338,7 @@ pub fn concat(a: (&Blocked, &[f32]), b: (&Blocked, &[f32]), output: (&Blocked, &
 }
 
 /// dx += the part of dy that starts at element `first` of every token.
-pub fn concat_backward(
-    first: usize,
-    gradient: (&Blocked, &[f32]),
-    output: (&Blocked, &mut [f32]),
-) {
+pub fn concat_backward(first: usize, gradient: (&Blocked, &[f32]), output: (&Blocked, &mut [f32])) {
     let (from, dy) = gradient;
     let (to, dx) = output;
     for token in 0..to.width {

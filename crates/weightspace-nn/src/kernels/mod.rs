@@ -15,6 +15,7 @@ pub mod outer;
 pub mod pack;
 pub mod pool;
 pub mod product;
+pub mod scatter;
 pub mod simd;
 pub mod tile;
 pub mod winograd;

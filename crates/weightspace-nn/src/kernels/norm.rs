@@ -158,9 +158,8 @@ pub fn local_response_backward(
     let (from, source) = input;
     let (to, dx) = output;
     let channels = from.channels;
-    let at = |layout: &Blocked, c: usize, y: usize, x: usize| {
-        layout.at(c / BLOCK, y, x) + c % BLOCK
-    };
+    let at =
+        |layout: &Blocked, c: usize, y: usize, x: usize| layout.at(c / BLOCK, y, x) + c % BLOCK;
     // Channel c reads the channels of `window`; so channel n is read by c - after ..= c + before.
     let (before, after) = (p.size / 2, p.size.div_ceil(2));
     let mut base = vec![0f32; channels];
@@ -175,9 +174,8 @@ pub fn local_response_backward(
             }
             for n in 0..channels {
                 let readers = (n + 1).saturating_sub(after)..(n + before + 1).min(channels);
-                let sum: f32 = readers
-                    .map(|c| dy(c) * value(c) * base[c].powf(-p.beta - 1.0))
-                    .sum();
+                let sum: f32 =
+                    readers.map(|c| dy(c) * value(c) * base[c].powf(-p.beta - 1.0)).sum();
                 let scale = 2.0 * p.alpha * p.beta / p.size as f32;
                 dx[at(to, n, y, x)] += dy(n) * base[n].powf(-p.beta) - scale * value(n) * sum;
             }

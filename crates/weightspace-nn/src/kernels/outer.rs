@@ -5,7 +5,7 @@
 
 use super::maps::{BLOCK, Strides};
 use super::simd::{Kernel, Lanes};
-use super::tile::multiply_transposed;
+use super::tile::{multiply_scattered, multiply_transposed};
 
 /// dW `+=` sum over the pixels of some images (or the rows of a matrix) of dy(pixel) x(pixel + tap)^T.
 pub struct Outer<'a> {
@@ -81,6 +81,10 @@ impl Outer<'_> {
     unsafe fn block<L: Lanes, const O: usize>(&mut self, block: usize) {
         let packed_block = self.in_channels * self.taps.len() * BLOCK;
         let mut at = block * packed_block;
+        if self.in_channels == 1 {
+            // SAFETY: as the tiles below.
+            return unsafe { self.taps::<L, O>(block, at) };
+        }
         for first in (0..self.in_channels).step_by(BLOCK) {
             let channels = (self.in_channels - first).min(BLOCK);
             for &tap in self.taps {
@@ -104,6 +108,44 @@ impl Outer<'_> {
                     }
                 }
                 at += channels * BLOCK;
+            }
+        }
+    }
+
+    /// The weights of one input channel: several kernel positions together, because one sum alone
+    /// would wait for itself at every pixel.
+    ///
+    /// # Safety
+    /// As [`block`](Self::block).
+    #[inline(always)]
+    unsafe fn taps<L: Lanes, const O: usize>(&mut self, block: usize, at: usize) {
+        const ROWS: usize = 9;
+        let packed_block = self.taps.len() * BLOCK;
+        let (from, to) = (self.input_strides, self.gradient_strides);
+        for (chunk, taps) in self.taps.chunks(ROWS).enumerate() {
+            // Beyond the last tap its values are summed again, and not stored.
+            let offsets: [usize; ROWS] = std::array::from_fn(|i| taps[i.min(taps.len() - 1)]);
+            // SAFETY: `check` bounds every offset used here.
+            unsafe {
+                let mut sums = [[L::splat(0.0); ROWS]; O];
+                for row in 0..self.samples * self.height {
+                    let (sample, y) = (row / self.height, row % self.height);
+                    let values = sample * from.sample + y * from.row;
+                    let gradients = block * to.block + sample * to.sample + y * to.row;
+                    multiply_scattered(
+                        &mut sums,
+                        (self.input.as_ptr().add(values), from.pixel, offsets),
+                        (self.gradient.as_ptr().add(gradients), to.pixel, to.block),
+                        self.width,
+                    );
+                }
+                for (o, sums) in sums.iter().enumerate() {
+                    for (i, &sum) in sums[..taps.len()].iter().enumerate() {
+                        let row = at + o * packed_block + (chunk * ROWS + i) * BLOCK;
+                        let weight = self.weights.as_mut_ptr().add(row);
+                        sum.add(L::load(weight)).store(weight);
+                    }
+                }
             }
         }
     }

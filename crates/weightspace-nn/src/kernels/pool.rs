@@ -1,42 +1,51 @@
 //! Pooling.
 
-use super::maps::BLOCK;
-use super::maps::Blocked;
+use super::maps::{BLOCK, Blocked};
+use super::simd::{InstructionSet, Kernel, Lanes, dispatch};
 use crate::net::Window;
 
 /// The rows (columns) of the input that output row (column) `at` covers.
 fn covered(window: Window, at: usize, len: usize) -> std::ops::Range<usize> {
     let start = (at * window.stride).saturating_sub(window.padding);
-    start..(at * window.stride + window.size).saturating_sub(window.padding).clamp(start, len.max(start))
+    start
+        ..(at * window.stride + window.size)
+            .saturating_sub(window.padding)
+            .clamp(start, len.max(start))
 }
 
 /// Folds every window: `f(accumulated, pixel)` over the pixels inside the input, from `start`.
-#[inline(always)]
-fn fold_windows(
+struct Fold<'a, F> {
     window: Window,
-    input: (&Blocked, &[f32]),
-    output: (&Blocked, &mut [f32]),
+    input: (&'a Blocked, &'a [f32]),
+    output: (&'a Blocked, &'a mut [f32]),
     start: f32,
-    f: impl Fn(f32, f32) -> f32,
+    f: F,
     scale: f32,
-) {
-    let (from, source) = input;
-    let (to, target) = output;
-    let range = |at: usize, len: usize| covered(window, at, len);
-    for block in 0..to.blocks() {
-        for y in 0..to.height {
-            for x in 0..to.width {
-                let mut folded = [start; BLOCK];
-                for row in range(y, from.height) {
-                    for pixel in &from.row(source, block, row)[range(x, from.width)] {
-                        for lane in 0..BLOCK {
-                            folded[lane] = f(folded[lane], pixel[lane]);
+}
+
+impl<F: Fn(f32, f32) -> f32> Kernel for Fold<'_, F> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Fold { window, start, f, scale, .. } = self;
+        let (from, source) = self.input;
+        let (to, target) = self.output;
+        for block in 0..to.blocks() {
+            for y in 0..to.height {
+                for x in 0..to.width {
+                    let mut folded = [start; BLOCK];
+                    for row in covered(window, y, from.height) {
+                        let columns = covered(window, x, from.width);
+                        for pixel in &from.row(source, block, row)[columns] {
+                            for lane in 0..BLOCK {
+                                folded[lane] = f(folded[lane], pixel[lane]);
+                            }
                         }
                     }
-                }
-                let at = to.at(block, y, x);
-                for (to, value) in target[at..at + BLOCK].iter_mut().zip(folded) {
-                    *to = value * scale;
+                    let at = to.at(block, y, x);
+                    let pixel: &mut [f32; BLOCK] = target[at..].first_chunk_mut().expect("a pixel");
+                    for lane in 0..BLOCK {
+                        pixel[lane] = folded[lane] * scale;
+                    }
                 }
             }
         }
@@ -44,43 +53,62 @@ fn fold_windows(
 }
 
 /// Maximum over windows; padding does not count.
-pub fn max(window: Window, input: (&Blocked, &[f32]), output: (&Blocked, &mut [f32])) {
-    fold_windows(window, input, output, f32::NEG_INFINITY, f32::max, 1.0);
+pub fn max(
+    set: InstructionSet,
+    window: Window,
+    input: (&Blocked, &[f32]),
+    output: (&Blocked, &mut [f32]),
+) {
+    // Whatever is compared with NaN, NaN stays.
+    let f = |a: f32, b: f32| if a >= b || a.is_nan() { a } else { b };
+    dispatch(set, Fold { window, input, output, start: f32::NEG_INFINITY, f, scale: 1.0 });
 }
 
 /// Mean over windows; padding counts as zeros, as in PyTorch.
-pub fn mean(window: Window, input: (&Blocked, &[f32]), output: (&Blocked, &mut [f32])) {
-    let scale = 1.0 / (window.size * window.size) as f32;
-    fold_windows(window, input, output, 0.0, |a, b| a + b, scale);
-}
-
-/// dx += dy at the first of the largest pixels of every window; `output` are the maxima.
-pub fn max_backward(
+pub fn mean(
+    set: InstructionSet,
     window: Window,
     input: (&Blocked, &[f32]),
-    output: (&Blocked, &[f32]),
-    gradient: (&Blocked, &[f32]),
-    target: (&Blocked, &mut [f32]),
+    output: (&Blocked, &mut [f32]),
 ) {
-    let (from, x) = input;
-    let (layout, dx) = target;
-    let channels = from.channels;
-    for block in 0..from.blocks() {
-        let lanes = (channels - block * BLOCK).min(BLOCK);
-        for y in 0..output.0.height {
-            for column in 0..output.0.width {
-                let largest = &output.1[output.0.at(block, y, column)..][..BLOCK];
-                let dy = &gradient.1[gradient.0.at(block, y, column)..][..BLOCK];
-                let mut open = [false; BLOCK];
-                open[..lanes].fill(true);
-                for row in covered(window, y, from.height) {
-                    for column in covered(window, column, from.width) {
-                        let x = &x[from.at(block, row, column)..][..BLOCK];
-                        let dx = &mut dx[layout.at(block, row, column)..][..BLOCK];
-                        for lane in 0..BLOCK {
-                            let hit = open[lane] && x[lane] == largest[lane];
-                            dx[lane] += if hit { dy[lane] } else { 0.0 };
-                            open[lane] &= !hit;
+    let scale = 1.0 / (window.size * window.size) as f32;
+    dispatch(set, Fold { window, input, output, start: 0.0, f: |a, b| a + b, scale });
+}
+
+struct MaxBackward<'a> {
+    window: Window,
+    input: (&'a Blocked, &'a [f32]),
+    output: (&'a Blocked, &'a [f32]),
+    gradient: (&'a Blocked, &'a [f32]),
+    target: (&'a Blocked, &'a mut [f32]),
+}
+
+impl Kernel for MaxBackward<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let (from, x) = self.input;
+        let (layout, dx) = self.target;
+        for block in 0..from.blocks() {
+            for y in 0..self.output.0.height {
+                let outputs = self.output.0.row(self.output.1, block, y);
+                let gradients = self.gradient.0.row(self.gradient.1, block, y);
+                for (column, (largest, dy)) in outputs.iter().zip(gradients).enumerate() {
+                    let columns = covered(self.window, column, from.width);
+                    // What is left for the pixels that follow.
+                    let mut dy = *dy;
+                    for row in covered(self.window, y, from.height) {
+                        let x = &from.row(x, block, row)[columns.clone()];
+                        let dx = &mut layout.row_mut(dx, block, row)[columns.clone()];
+                        for (dx, x) in dx.iter_mut().zip(x) {
+                            // Summed in registers: a store of some lanes only would make the next
+                            // load wait.
+                            let mut sum = *dx;
+                            for lane in 0..BLOCK {
+                                let hit = if x[lane] == largest[lane] { dy[lane] } else { 0.0 };
+                                sum[lane] += hit;
+                                dy[lane] -= hit;
+                            }
+                            *dx = sum;
                         }
                     }
                 }
@@ -89,12 +117,20 @@ pub fn max_backward(
     }
 }
 
-/// dx += dy / k^2 at every pixel of every window.
-pub fn mean_backward(
+/// dx += dy at the first of the largest pixels of every window; `output` are the maxima.
+pub fn max_backward(
+    set: InstructionSet,
     window: Window,
+    input: (&Blocked, &[f32]),
+    output: (&Blocked, &[f32]),
     gradient: (&Blocked, &[f32]),
     target: (&Blocked, &mut [f32]),
 ) {
+    dispatch(set, MaxBackward { window, input, output, gradient, target });
+}
+
+/// dx += dy / k^2 at every pixel of every window.
+pub fn mean_backward(window: Window, gradient: (&Blocked, &[f32]), target: (&Blocked, &mut [f32])) {
     let (to, dy) = gradient;
     let (from, dx) = target;
     let scale = 1.0 / (window.size * window.size) as f32;
@@ -127,7 +163,8 @@ pub fn adaptive_mean(size: usize, input: (&Blocked, &[f32]), output: (&Blocked, 
     for block in 0..from.blocks() {
         for y in 0..size {
             for x in 0..size {
-                let (rows, columns) = (adaptive(y, size, from.height), adaptive(x, size, from.width));
+                let (rows, columns) =
+                    (adaptive(y, size, from.height), adaptive(x, size, from.width));
                 let scale = 1.0 / (rows.len() * columns.len()) as f32;
                 let mut sums = [0.0; BLOCK];
                 for row in rows {
@@ -157,7 +194,8 @@ pub fn adaptive_mean_backward(
     for block in 0..from.blocks() {
         for y in 0..size {
             for x in 0..size {
-                let (rows, columns) = (adaptive(y, size, from.height), adaptive(x, size, from.width));
+                let (rows, columns) =
+                    (adaptive(y, size, from.height), adaptive(x, size, from.width));
                 let scale = 1.0 / (rows.len() * columns.len()) as f32;
                 let dy = &dy[to.at(block, y, x)..][..BLOCK];
                 for row in rows {

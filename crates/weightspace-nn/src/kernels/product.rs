@@ -6,7 +6,7 @@
 
 use super::maps::{BLOCK, Strides};
 use super::simd::{Kernel, Lanes};
-use super::tile::multiply;
+use super::tile::{multiply, multiply_taps};
 
 /// y = `[relu]` (W * x + bias `[+ residual]`) for some images, or for a matrix of rows.
 pub struct Product<'a> {
@@ -82,23 +82,41 @@ impl Kernel for Product<'_> {
         // SAFETY: the processor has the instruction set of L by the contract; `check` has shown
         // that every pixel and block of the loops below lies inside its slice.
         unsafe {
-            for pair in 0..pairs {
-                self.rows::<L, 2>(2 * pair);
-            }
-            for block in 2 * pairs..self.out_blocks {
-                self.rows::<L, 1>(block);
+            // A step between pixels that the compiler knows needs no registers.
+            if self.input_strides.pixel == BLOCK {
+                self.blocks::<L, BLOCK>(pairs);
+            } else {
+                self.blocks::<L, 0>(pairs);
             }
         }
     }
 }
 
 impl Product<'_> {
+    /// All output blocks, the first ones in pairs. `STEP` is the step from one input pixel to the
+    /// next; 0 where it is not known.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    #[inline(always)]
+    unsafe fn blocks<L: Lanes, const STEP: usize>(&mut self, pairs: usize) {
+        // SAFETY: by the contract.
+        unsafe {
+            for pair in 0..pairs {
+                self.rows::<L, 2, STEP>(2 * pair);
+            }
+            for block in 2 * pairs..self.out_blocks {
+                self.rows::<L, 1, STEP>(block);
+            }
+        }
+    }
+
     /// All pixels of `O` output blocks.
     ///
     /// # Safety
     /// As [`Kernel::run`]; `block + O` is at most the number of output blocks.
     #[inline(always)]
-    unsafe fn rows<L: Lanes, const O: usize>(&mut self, block: usize) {
+    unsafe fn rows<L: Lanes, const O: usize, const STEP: usize>(&mut self, block: usize) {
         for row in 0..self.samples * self.height {
             let (sample, y) = (row / self.height, row % self.height);
             let mut x = 0;
@@ -107,15 +125,17 @@ impl Product<'_> {
                 macro_rules! tiles {
                     ($($pixels:literal),*) => {
                         {$(while self.width - x >= $pixels {
-                            self.tile::<L, O, $pixels>(block, sample, y, x);
+                            self.tile::<L, O, $pixels, STEP>(block, sample, y, x);
                             x += $pixels;
                         })*}
                     };
                 }
-                match (L::WIDE, O) {
-                    (true, 1) => tiles!(16, 14, 8, 7, 4, 2, 1),
-                    (true, _) => tiles!(8, 7, 4, 2, 1),
-                    (false, _) => tiles!(6, 4, 2, 1),
+                match (L::WIDE, O, STEP) {
+                    (true, 1, BLOCK) => tiles!(16, 14, 12, 8, 7, 4, 1),
+                    (true, 1, _) => tiles!(16, 8, 4, 1),
+                    (true, _, BLOCK) => tiles!(8, 7, 4, 2, 1),
+                    (true, _, _) => tiles!(8, 4, 1),
+                    (false, _, _) => tiles!(6, 4, 2, 1),
                 }
             }
         }
@@ -126,7 +146,7 @@ impl Product<'_> {
     /// # Safety
     /// As [`rows`](Self::rows); `x + P` is at most the width.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const O: usize, const P: usize>(
+    unsafe fn tile<L: Lanes, const O: usize, const P: usize, const STEP: usize>(
         &mut self,
         block: usize,
         sample: usize,
@@ -135,6 +155,7 @@ impl Product<'_> {
     ) {
         let packed_block = self.packed_block();
         let strides = self.input_strides;
+        let step = if STEP == 0 { strides.pixel } else { STEP };
         // SAFETY: `check` bounds every offset used here.
         unsafe {
             let mut sums = [[L::splat(0.0); P]; O];
@@ -146,12 +167,15 @@ impl Product<'_> {
             let mut weights = self.weights.as_ptr().add(block * packed_block);
             let first = sample * strides.sample + y * strides.row + x * strides.pixel;
             let mut plane = self.input.as_ptr().add(first);
-            let mut channels_left = self.in_channels;
+            if self.in_channels == 1 {
+                multiply_taps(&mut sums, plane, step, weights, packed_block, self.taps);
+            }
+            let mut channels_left = if self.in_channels == 1 { 0 } else { self.in_channels };
             while channels_left > 0 {
                 let channels = channels_left.min(BLOCK);
                 for &tap in self.taps {
                     let pixel = plane.add(tap);
-                    multiply(&mut sums, pixel, strides.pixel, weights, packed_block, channels);
+                    multiply(&mut sums, pixel, step, weights, packed_block, channels);
                     weights = weights.add(channels * BLOCK);
                 }
                 channels_left -= channels;
@@ -176,8 +200,7 @@ impl Product<'_> {
         y: usize,
         x: usize,
     ) {
-        let offset =
-            |s: &Strides| sample * s.sample + block * s.block + y * s.row + x * s.pixel;
+        let offset = |s: &Strides| sample * s.sample + block * s.block + y * s.row + x * s.pixel;
         // SAFETY: `check` bounds every offset used here.
         unsafe {
             let output = self.output.as_mut_ptr().add(offset(&self.output_strides));

@@ -112,7 +112,9 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        Portable(std::array::from_fn(|i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] }))
+        Portable(std::array::from_fn(
+            |i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] },
+        ))
     }
 
     #[inline(always)]

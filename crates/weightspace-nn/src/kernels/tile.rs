@@ -36,6 +36,40 @@ pub unsafe fn multiply<L: Lanes, const O: usize, const P: usize>(
     }
 }
 
+/// sums[o][p] += sum over taps of values[p * step + tap] * weights[o][tap number][16 lanes]:
+/// [`multiply`] for one channel at several kernel positions.
+///
+/// # Safety
+/// As [`multiply`], with the largest tap plus one in place of the channels of `values`.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
+pub unsafe fn multiply_taps<L: Lanes, const O: usize, const P: usize>(
+    sums: &mut [[L; P]; O],
+    values: *const f32,
+    step: usize,
+    mut weights: *const f32,
+    next_block: usize,
+    taps: &[usize],
+) {
+    for &tap in taps {
+        // SAFETY: inside the ranges of the contract.
+        unsafe {
+            let mut filters = [L::splat(0.0); O];
+            for (o, filter) in filters.iter_mut().enumerate() {
+                *filter = L::load(weights.add(o * next_block));
+            }
+            let values = values.add(tap);
+            for p in 0..P {
+                let value = L::splat(*values.add(p * step));
+                for o in 0..O {
+                    sums[o][p] = sums[o][p].add_product(value, filters[o]);
+                }
+            }
+            weights = weights.add(BLOCK);
+        }
+    }
+}
+
 /// sums[o][i] += sum over pixels of values[pixel * value_step + i] * gradients[o][pixel]: `O` blocks
 /// of outputs by `I` input channels.
 ///
@@ -60,6 +94,36 @@ pub unsafe fn multiply_transposed<L: Lanes, const O: usize, const I: usize>(
             }
             for i in 0..I {
                 let value = L::splat(*values.add(pixel * value_step + i));
+                for o in 0..O {
+                    sums[o][i] = sums[o][i].add_product(value, outputs[o]);
+                }
+            }
+        }
+    }
+}
+
+/// sums[o][i] += sum over pixels of values[pixel * value_step + offsets[i]] * gradients[o][pixel]:
+/// [`multiply_transposed`] for inputs that do not stand side by side.
+///
+/// # Safety
+/// As [`multiply_transposed`], with the largest offset plus one in place of `I`.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
+pub unsafe fn multiply_scattered<L: Lanes, const O: usize, const I: usize>(
+    sums: &mut [[L; I]; O],
+    (values, value_step, offsets): (*const f32, usize, [usize; I]),
+    (gradients, gradient_step, next_block): (*const f32, usize, usize),
+    pixels: usize,
+) {
+    for pixel in 0..pixels {
+        // SAFETY: inside the ranges of the contract.
+        unsafe {
+            let mut outputs = [L::splat(0.0); O];
+            for (o, output) in outputs.iter_mut().enumerate() {
+                *output = L::load(gradients.add(o * next_block + pixel * gradient_step));
+            }
+            for i in 0..I {
+                let value = L::splat(*values.add(pixel * value_step + offsets[i]));
                 for o in 0..O {
                     sums[o][i] = sums[o][i].add_product(value, outputs[o]);
                 }

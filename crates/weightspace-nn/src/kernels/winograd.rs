@@ -19,8 +19,18 @@ pub const POSITIONS: usize = 16;
 /// first-level cache together with the products.
 const STRIP: usize = 1 << 13;
 
+/// The same, where the second-level cache is good enough.
+const LONGEST_STRIP: usize = 1 << 16;
+
 /// Tiles of a strip that make reading the weights worth while.
 const FEWEST_TILES: usize = 16;
+
+/// From one position to the next of `count` transformed tiles. One block more than they need:
+/// powers of two would put all positions of a tile into few lines of the cache.
+#[inline(always)]
+fn position_stride(count: usize, blocks: usize) -> usize {
+    (count * blocks + 1) * BLOCK
+}
 
 /// How many tiles there are and what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +50,26 @@ pub struct Tiles {
 impl Tiles {
     /// Rows of tiles, of any images, that are done together.
     fn rows_per_strip(&self) -> usize {
+        self.rows_of(STRIP)
+    }
+
+    /// The same backward to the weights: every strip reads and writes all sums, so that more
+    /// channels want longer strips.
+    fn rows_per_outer_strip(&self) -> usize {
+        self.rows_of((STRIP * self.in_blocks * self.out_blocks).min(LONGEST_STRIP))
+    }
+
+    fn rows_of(&self, strip: usize) -> usize {
         let row = POSITIONS * self.columns * self.in_blocks.max(self.out_blocks) * BLOCK;
-        (STRIP / row).max(FEWEST_TILES.div_ceil(self.columns))
+        (strip / row).max(FEWEST_TILES.div_ceil(self.columns))
     }
 
     /// Length of the scratch memory of one run of any number of images.
     pub fn scratch_len(&self) -> usize {
-        let tiles = POSITIONS * self.rows_per_strip() * self.columns * BLOCK;
-        tiles * (self.in_blocks + self.out_blocks)
+        let rows = self.rows_per_strip().max(self.rows_per_outer_strip());
+        let count = rows * self.columns;
+        POSITIONS
+            * (position_stride(count, self.in_blocks) + position_stride(count, self.out_blocks))
     }
 
     /// Offset of a row of tiles, counted over all images.
@@ -153,7 +175,7 @@ pub struct Winograd<'a> {
 
 impl Kernel for Winograd<'_> {
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
+    unsafe fn run<L: Lanes>(mut self) {
         let t = self.tiles;
         if t.samples == 0 {
             return;
@@ -171,7 +193,8 @@ impl Kernel for Winograd<'_> {
         }
         let strip_rows = t.rows_per_strip();
         let most = strip_rows * t.columns;
-        let (values, products) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, products) =
+            self.scratch.split_at_mut(POSITIONS * position_stride(most, t.in_blocks));
         let (values, products) = (values.as_mut_ptr(), products.as_mut_ptr());
         let all_rows = t.samples * t.rows;
         for first_row in (0..all_rows).step_by(strip_rows) {
@@ -186,44 +209,61 @@ impl Kernel for Winograd<'_> {
                     multiply_position::<L>(
                         &t,
                         count,
-                        values.add(position * count * t.in_blocks * BLOCK),
+                        values.add(position * position_stride(count, t.in_blocks)),
                         weights.add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
-                        products.add(position * count * t.out_blocks * BLOCK),
+                        products.add(position * position_stride(count, t.out_blocks)),
                     );
                 }
                 for block in 0..t.out_blocks {
-                    let bias = match self.bias {
-                        [] => L::splat(0.0),
-                        bias => L::load(bias.as_ptr().add(block * BLOCK)),
-                    };
-                    for tile in 0..count {
-                        let next = count * t.out_blocks * BLOCK;
-                        let product = products.add((block * count + tile) * BLOCK);
-                        let y = inverse::<L>(product, next);
-                        let (row, column) = (first_row + tile / t.columns, tile % t.columns);
-                        let at = |s: &Strides, dy: usize, dx: usize| {
-                            block * s.block
-                                + t.row(row, s)
-                                + dy * s.row
-                                + (2 * column + dx) * s.pixel
-                        };
-                        for (i, &value) in y.iter().enumerate() {
-                            let (dy, dx) = (i / 2, i % 2);
-                            let output =
-                                self.output.as_mut_ptr().add(at(&self.output_strides, dy, dx));
-                            let mut value = value.add(bias);
-                            if self.accumulate {
-                                value = value.add(L::load(output));
-                            }
-                            if let Some((residual, strides)) = &self.residual {
-                                value = value.add(L::load(residual.as_ptr().add(at(strides, dy, dx))));
-                            }
-                            if self.relu {
-                                value = L::splat(0.0).max(value);
-                            }
-                            value.store(output);
+                    self.finish::<L>(block, rows.clone(), products);
+                }
+            }
+        }
+    }
+}
+
+impl Winograd<'_> {
+    /// From products to the outputs of one block of channels, in some rows of tiles.
+    ///
+    /// # Safety
+    /// The instruction set; all products there, and all outputs inside their slice.
+    #[inline(always)]
+    unsafe fn finish<L: Lanes>(&mut self, block: usize, rows: Range<usize>, products: *const f32) {
+        let t = self.tiles;
+        let count = rows.len() * t.columns;
+        let next = position_stride(count, t.out_blocks);
+        let (to, accumulate) = (self.output_strides, self.accumulate);
+        // SAFETY: by the contract.
+        unsafe {
+            let bias = match self.bias {
+                [] => L::splat(0.0),
+                bias => L::load(bias.as_ptr().add(block * BLOCK)),
+            };
+            let floor = L::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
+            for (index, row) in rows.enumerate() {
+                let mut product = products.add((block * count + index * t.columns) * BLOCK);
+                let mut output = self.output.as_mut_ptr().add(block * to.block + t.row(row, &to));
+                let of_residual = |(values, s): (&[f32], Strides)| {
+                    (values.as_ptr().add(block * s.block + t.row(row, &s)), s)
+                };
+                let mut residual = self.residual.map(of_residual);
+                for _ in 0..t.columns {
+                    let y = inverse::<L>(product, next);
+                    for (i, value) in y.into_iter().enumerate() {
+                        let target = output.add(i / 2 * to.row + i % 2 * to.pixel);
+                        let mut value = value.add(bias);
+                        if accumulate {
+                            value = value.add(L::load(target));
                         }
+                        if let Some((residual, s)) = residual {
+                            let at = residual.add(i / 2 * s.row + i % 2 * s.pixel);
+                            value = value.add(L::load(at));
+                        }
+                        floor.max(value).store(target);
                     }
+                    product = product.add(BLOCK);
+                    output = output.add(2 * to.pixel);
+                    residual = residual.map(|(r, s)| (r.add(2 * s.pixel), s));
                 }
             }
         }
@@ -265,7 +305,7 @@ unsafe fn transform_input<L: Lanes>(
     values: *mut f32,
 ) {
     let count = rows.len() * t.columns;
-    let next = count * t.in_blocks * BLOCK;
+    let next = position_stride(count, t.in_blocks);
     for block in 0..t.in_blocks {
         for (index, row) in rows.clone().enumerate() {
             let start = block * strides.block + t.row(row, &strides);
@@ -273,9 +313,9 @@ unsafe fn transform_input<L: Lanes>(
                 // SAFETY: by the contract.
                 unsafe {
                     let tile = input.add(start + 2 * column * strides.pixel);
-                    let target =
-                        values.add((block * count + index * t.columns + column) * BLOCK);
-                    let d = |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
+                    let target = values.add((block * count + index * t.columns + column) * BLOCK);
+                    let d =
+                        |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
                     let mut half = [[L::splat(0.0); 4]; 4];
                     for c in 0..4 {
                         let (d0, d1, d2, d3) = (d(0, c), d(1, c), d(2, c), d(3, c));
@@ -341,11 +381,7 @@ unsafe fn multiply_position<L: Lanes>(
             tiles!(2 * pair, 2: 8, 4, 1);
         }
         for block in 2 * pairs..t.out_blocks {
-            if L::WIDE {
-                tiles!(block, 1: 16, 8, 4, 1)
-            } else {
-                tiles!(block, 1: 6, 4, 2, 1)
-            }
+            if L::WIDE { tiles!(block, 1: 16, 8, 4, 1) } else { tiles!(block, 1: 6, 4, 2, 1) }
         }
     }
 }
@@ -378,13 +414,15 @@ impl Kernel for WinogradOuter<'_> {
         let (height, width) = (2 * t.rows, 2 * t.columns);
         assert!(
             t.end(&self.input_strides, t.in_blocks, height + 2, width + 2) <= self.input.len()
-                && t.end(&self.gradient_strides, t.out_blocks, height, width) <= self.gradient.len()
+                && t.end(&self.gradient_strides, t.out_blocks, height, width)
+                    <= self.gradient.len()
                 && t.scratch_len() <= self.scratch.len()
         );
         assert_eq!(self.weights.len(), t.weights_len());
-        let strip_rows = t.rows_per_strip();
+        let strip_rows = t.rows_per_outer_strip();
         let most = strip_rows * t.columns;
-        let (values, lifted) = self.scratch.split_at_mut(POSITIONS * most * t.in_blocks * BLOCK);
+        let (values, lifted) =
+            self.scratch.split_at_mut(POSITIONS * position_stride(most, t.in_blocks));
         let (values, lifted) = (values.as_mut_ptr(), lifted.as_mut_ptr());
         let all_rows = t.samples * t.rows;
         for first_row in (0..all_rows).step_by(strip_rows) {
@@ -399,8 +437,8 @@ impl Kernel for WinogradOuter<'_> {
                     outer_position::<L>(
                         &t,
                         count,
-                        values.add(position * count * t.in_blocks * BLOCK),
-                        lifted.add(position * count * t.out_blocks * BLOCK),
+                        values.add(position * position_stride(count, t.in_blocks)),
+                        lifted.add(position * position_stride(count, t.out_blocks)),
                         self.weights
                             .as_mut_ptr()
                             .add(position * t.out_blocks * t.in_blocks * BLOCK * BLOCK),
@@ -424,7 +462,7 @@ unsafe fn transform_gradient<L: Lanes>(
     lifted: *mut f32,
 ) {
     let count = rows.len() * t.columns;
-    let next = count * t.out_blocks * BLOCK;
+    let next = position_stride(count, t.out_blocks);
     for block in 0..t.out_blocks {
         for (index, row) in rows.clone().enumerate() {
             let start = block * strides.block + t.row(row, &strides);
@@ -432,9 +470,9 @@ unsafe fn transform_gradient<L: Lanes>(
                 // SAFETY: by the contract.
                 unsafe {
                     let tile = gradient.add(start + 2 * column * strides.pixel);
-                    let target =
-                        lifted.add((block * count + index * t.columns + column) * BLOCK);
-                    let y = |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
+                    let target = lifted.add((block * count + index * t.columns + column) * BLOCK);
+                    let y =
+                        |r: usize, c: usize| L::load(tile.add(r * strides.row + c * strides.pixel));
                     let (a, b, c, d) = (y(0, 0), y(0, 1), y(1, 0), y(1, 1));
                     let zero = L::splat(0.0);
                     let left = [a, a.add(c), a.sub(c), zero.sub(c)];
@@ -495,11 +533,7 @@ unsafe fn outer_position<L: Lanes>(
             tiles!(2 * pair, 2, 8);
         }
         for block in 2 * pairs..t.out_blocks {
-            if L::WIDE {
-                tiles!(block, 1, 16)
-            } else {
-                tiles!(block, 1, 4)
-            }
+            if L::WIDE { tiles!(block, 1, 16) } else { tiles!(block, 1, 4) }
         }
     }
 }

@@ -85,7 +85,12 @@ impl NetBuilder {
             height: window.output_size(height),
             width: window.output_size(width),
         };
-        self.push(name, Op::Conv2d { out_channels, in_channels, groups, window, bias }, &[input], shape)
+        self.push(
+            name,
+            Op::Conv2d { out_channels, in_channels, groups, window, bias },
+            &[input],
+            shape,
+        )
     }
 
     /// Linear layer with bias; a conv before it must have been flattened.

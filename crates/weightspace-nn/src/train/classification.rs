@@ -121,6 +121,8 @@ impl Task for Classification<'_> {
         self.labels.clear();
         self.labels.extend(self.indices.iter().map(|&index| labels[index]));
         self.images.resize(samples.len() * self.net.input_len(), 0.0);
+        // Here and not on a thread of its own during the step before: it takes 0.3 ms of the 50 ms of
+        // a step of ResNet-20.
         self.dataset.fill_augmented(
             &self.indices,
             &self.preprocessing,

@@ -123,8 +123,9 @@ impl Tables {
             title,
             presets.map(|p| (p.name, format!("mean {:?}, std {:?}", p.mean, p.std))),
         )?;
-        let recipes = self.training.iter().map(|r| (r.name, format!("{}: {}", r.title, r.flags)));
-        section(out, "\nPresets of train, and the options that they stand for", recipes)
+        writeln!(out, "\nPresets of train, and the options that they stand for")?;
+        let mut recipes = self.training.iter();
+        recipes.try_for_each(|r| writeln!(out, "  {}  {}\n    {}", r.name, r.title, r.flags))
     }
 }
 

@@ -79,8 +79,7 @@ impl Worker {
     ) {
         let plan = shared.plan;
         let width = shared.net.node(id).shape.element_count();
-        let (layout, of_gradient) =
-            (&plan.layouts[id.index()], &plan.gradient_layouts[id.index()]);
+        let (layout, of_gradient) = (&plan.layouts[id.index()], &plan.gradient_layouts[id.index()]);
         let [mut rows, mut gradients] = std::mem::take(&mut self.rows);
         let values = self.value(plan, id, chunk).chunks_exact(layout.len());
         for (values, row) in values.zip(rows.chunks_exact_mut(width)) {
@@ -144,13 +143,7 @@ impl Worker {
         match step.kind {
             StepKind::Product { residual, relu, .. } => {
                 if relu {
-                    self.change_gradient(shared, step.output, chunk, |worker, gradient| {
-                        let samples = gradient.chunks_exact_mut(layout.len()).enumerate();
-                        for (sample, gradient) in samples {
-                            let output = worker.sample(plan, step.output, (chunk, sample));
-                            mask_positive(set, output, (layout, gradient));
-                        }
-                    });
+                    self.mask_gradient(shared, step.output, chunk);
                 }
                 if residual.is_some() {
                     self.pass_on(shared, step.output, step.inputs[1], accumulate[1], chunk);
@@ -176,8 +169,24 @@ impl Worker {
                     self.pass_on(shared, step.output, residual, accumulate[1], chunk);
                 }
             }
+            StepKind::MaxPool => {
+                self.mask_gradient(shared, step.output, chunk);
+                self.single_back(shared, index, accumulate, chunk);
+            }
             StepKind::Single => self.single_back(shared, index, accumulate, chunk),
         }
+    }
+
+    /// Zeros the gradient of the output of a ReLU where it is not positive.
+    fn mask_gradient(&mut self, shared: &Shared<'_>, id: NodeId, chunk: &Range<usize>) {
+        let plan = shared.plan;
+        let layout = &plan.gradient_layouts[id.index()];
+        self.change_gradient(shared, id, chunk, |worker, gradient| {
+            for (sample, gradient) in gradient.chunks_exact_mut(layout.len()).enumerate() {
+                let output = worker.sample(plan, id, (chunk, sample));
+                mask_positive(shared.set, output, (layout, gradient));
+            }
+        });
     }
 
     /// The gradient of a sum's term is that of the sum.
@@ -251,7 +260,7 @@ impl Worker {
         let from = &plan.gradient_layouts[step.output.index()];
         let mut gradients = std::mem::take(&mut self.gradients[index]);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for (which, &input) in step.inputs.iter().enumerate() {
+        for (which, &input) in step.inputs.iter().enumerate().rev() {
             // An embedding has no gradient of its input, but one of its table.
             let table = step.inputs.len() == 1 && accumulate[0].is_none();
             if accumulate[which].is_none() && !table {
@@ -268,16 +277,12 @@ impl Worker {
                     mask: worker.mask(shared, step.node, at),
                     scratch: &mut scratch,
                 };
-                let values = (
-                    worker.operands(plan, index, at),
-                    worker.sample(plan, step.output, at),
-                );
-                let gradient = &worker.gradient(plan, step.output, chunk)
-                    [sample * from.len()..][..from.len()];
-                let parameters = ParameterGradients {
-                    weight: &mut gradients.weight,
-                    bias: &mut gradients.bias,
-                };
+                let values =
+                    (worker.operands(plan, index, at), worker.sample(plan, step.output, at));
+                let gradient =
+                    &worker.gradient(plan, step.output, chunk)[sample * from.len()..][..from.len()];
+                let parameters =
+                    ParameterGradients { weight: &mut gradients.weight, bias: &mut gradients.bias };
                 let gradient = (from, gradient);
                 single::backward(op, context, values, gradient, parameters, which, (to, target));
             };

@@ -84,7 +84,16 @@ impl TrainingEngine {
         });
         let workers = workers.collect();
         let running = RunningStatistics::new(net);
-        TrainingEngine { net: net.clone(), plan, options, ranges, parameters, norms, workers, running }
+        TrainingEngine {
+            net: net.clone(),
+            plan,
+            options,
+            ranges,
+            parameters,
+            norms,
+            workers,
+            running,
+        }
     }
 
     /// The network.
@@ -220,7 +229,6 @@ impl TrainingEngine {
             let (start, end) = (i * samples / threads, (i + 1) * samples / threads);
             (worker.first, worker.samples) = (start, end - start);
         }
-        self.for_each_worker(Worker::clear);
         let set = &mut self.parameters;
         parameters::pack(&self.plan, &self.ranges, weights, backward, set);
         for (i, norm) in self.plan.norms.iter().enumerate() {
@@ -233,13 +241,6 @@ impl TrainingEngine {
     fn affine<'a>(&self, weights: &'a [f32], step: usize) -> (&'a [f32], &'a [f32]) {
         let ranges = &self.ranges[step];
         (&weights[ranges.weight.clone()], &weights[ranges.bias.clone()])
-    }
-
-    fn for_each_worker(&mut self, f: impl Fn(&mut Worker) + Sync + Send) {
-        match &mut self.workers[..] {
-            [only] => f(only),
-            workers => workers.par_iter_mut().with_max_len(1).for_each(f),
-        }
     }
 
     fn run(
@@ -290,6 +291,9 @@ impl TrainingEngine {
         };
         let last = phase + 1 == self.plan.phases.len();
         let run = |worker: &mut Worker| {
+            if phase == 0 && direction != Direction::Backward {
+                worker.clear();
+            }
             for chunk in worker.chunks(&self.plan, phase) {
                 if direction != Direction::Backward {
                     worker.forward(&shared, phase, &chunk);

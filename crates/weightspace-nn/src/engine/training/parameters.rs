@@ -10,6 +10,9 @@ use crate::engine::product::Pass;
 use crate::kernels::maps::BLOCK;
 use crate::net::{Net, Op, ParameterKind};
 
+/// From so many weights on, threads share the work of packing them.
+const SHARED: usize = 1 << 17;
+
 /// Where the parameters of each step stand in the flat vector.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
@@ -98,6 +101,11 @@ pub fn allocate_gradients(net: &Net, plan: &TrainingPlan, ranges: &[Ranges]) -> 
         .collect()
 }
 
+/// Steps that one thread does at least: waking another one costs more than few weights.
+fn fewest_steps(weights: usize) -> usize {
+    if weights < SHARED { usize::MAX } else { 1 }
+}
+
 /// Packs the flat weights for all steps.
 pub fn pack(
     plan: &TrainingPlan,
@@ -106,8 +114,8 @@ pub fn pack(
     backward: bool,
     parameters: &mut [StepParameters],
 ) {
-    let steps = parameters.par_iter_mut().zip(&plan.passes).zip(ranges);
-    steps.for_each(|((parameters, passes), ranges)| {
+    let steps = parameters.par_iter_mut().with_min_len(fewest_steps(weights.len()));
+    steps.zip(&plan.passes).zip(ranges).for_each(|((parameters, passes), ranges)| {
         let weight = &weights[ranges.weight.clone()];
         let bias = &weights[ranges.bias.clone()];
         if let Some([forward, transposed]) = passes {
@@ -133,6 +141,7 @@ pub fn reduce(
     gradient: &mut [f32],
 ) {
     let Some((first, others)) = workers.split_first_mut() else { return };
+    let count = gradient.len();
     // Disjoint pieces of the flat gradient, step by step.
     let mut pieces: Vec<[&mut [f32]; 2]> = Vec::new();
     pieces.resize_with(ranges.len(), Default::default);
@@ -151,25 +160,27 @@ pub fn reduce(
         (rest, at) = (behind, range.end);
     }
     let others: Vec<&Vec<StepGradients>> = others.iter().map(|worker| &**worker).collect();
-    let steps = first.par_iter_mut().zip(&plan.passes).zip(pieces).enumerate();
-    steps.for_each(|(step, ((sum, passes), [weight, bias]))| {
-        let add = |sum: &mut [f32], other: &[f32]| {
-            sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
-        };
-        for other in &others {
-            add(&mut sum.weight, &other[step].weight);
-            add(&mut sum.bias, &other[step].bias);
-        }
-        match passes {
-            Some([forward, _]) => {
-                weight.fill(0.0);
-                forward.unpack(&sum.weight, weight);
+    let steps = first.par_iter_mut().with_min_len(fewest_steps(count));
+    steps.zip(&plan.passes).zip(pieces).enumerate().for_each(
+        |(step, ((sum, passes), [weight, bias]))| {
+            let add = |sum: &mut [f32], other: &[f32]| {
+                sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
+            };
+            for other in &others {
+                add(&mut sum.weight, &other[step].weight);
+                add(&mut sum.bias, &other[step].bias);
             }
-            None if sum.weight.is_empty() => {}
-            None => weight.copy_from_slice(&sum.weight[..weight.len()]),
-        }
-        if !sum.bias.is_empty() {
-            bias.copy_from_slice(&sum.bias[..bias.len()]);
-        }
-    });
+            match passes {
+                Some([forward, _]) => {
+                    weight.fill(0.0);
+                    forward.unpack(&sum.weight, weight);
+                }
+                None if sum.weight.is_empty() => {}
+                None => weight.copy_from_slice(&sum.weight[..weight.len()]),
+            }
+            if !sum.bias.is_empty() {
+                bias.copy_from_slice(&sum.bias[..bias.len()]);
+            }
+        },
+    );
 }

@@ -18,7 +18,7 @@ use crate::kernels::maps::Blocked;
 use crate::net::{Net, NodeId, Op};
 
 /// Bytes of the operands of one step that should stay in the second-level cache.
-const CACHE: usize = 384 << 10;
+const CACHE: usize = 768 << 10;
 
 /// Most samples that a chunk has.
 const LARGEST_CHUNK: usize = 256;
@@ -220,8 +220,11 @@ fn gradient_layouts(net: &Net, steps: &[Step], layouts: &[Blocked]) -> Vec<Block
     for step in steps {
         if let Op::Conv2d { window, .. } = net.node(step.node).op {
             let (input, output) = (layouts[step.inputs[0].index()], layouts[step.output.index()]);
-            let border = gradient_border(window, input.height, output.height)
-                .max(gradient_border(window, input.width, output.width));
+            let border = gradient_border(window, input.height, output.height).max(gradient_border(
+                window,
+                input.width,
+                output.width,
+            ));
             let gradient = &mut gradients[step.output.index()];
             *gradient = gradient.with_border(border);
         }
@@ -304,7 +307,8 @@ impl<'a> Draft<'a> {
                 }
                 let normalise = matches!(of_step.kind, StepKind::Normalise { .. });
                 let mut accumulate = [None; 2];
-                for (which, &input) in of_step.inputs.iter().enumerate() {
+                // The executor goes through the inputs in this order, too.
+                for (which, &input) in of_step.inputs.iter().enumerate().rev() {
                     let no_gradient = which == 0
                         && (normalise
                             || matches!(self.net.node(of_step.node).op, Op::Embedding { .. }));
@@ -419,9 +423,8 @@ impl<'a> Draft<'a> {
             }
             Event::Step { step, accumulate } => {
                 let step = &self.steps[step];
-                let written = [0, 1].map(|which| {
-                    accumulate[which].and_then(|_| step.inputs.get(which).copied())
-                });
+                let written = [0, 1]
+                    .map(|which| accumulate[which].and_then(|_| step.inputs.get(which).copied()));
                 (Some(step.output), written)
             }
         }

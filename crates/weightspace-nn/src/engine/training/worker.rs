@@ -8,6 +8,7 @@ use super::plan::TrainingPlan;
 use crate::engine::fusion::StepKind;
 use crate::engine::product::Ending;
 use crate::engine::single::{self, Context, Value};
+use crate::kernels::activation;
 use crate::kernels::batch_norm::{self, ChannelSums};
 use crate::kernels::dropout::Mask;
 use crate::kernels::maps::Blocked;
@@ -67,7 +68,12 @@ pub struct Worker {
 
 impl Worker {
     /// Buffers for up to `capacity` samples.
-    pub fn new(net: &Net, plan: &TrainingPlan, capacity: usize, gradients: Vec<StepGradients>) -> Self {
+    pub fn new(
+        net: &Net,
+        plan: &TrainingPlan,
+        capacity: usize,
+        gradients: Vec<StepGradients>,
+    ) -> Self {
         let largest_chunk = plan.chunks.iter().max().copied().unwrap_or(1).min(capacity.max(1));
         let buffer = |slot: &super::plan::Slot| {
             let samples = if slot.whole { capacity } else { largest_chunk };
@@ -107,7 +113,11 @@ impl Worker {
     }
 
     /// Chunks of this worker's samples, counted from its first.
-    pub fn chunks(&self, plan: &TrainingPlan, phase: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub fn chunks(
+        &self,
+        plan: &TrainingPlan,
+        phase: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
         let (samples, chunk) = (self.samples, plan.chunks[phase]);
         (0..samples).step_by(chunk).map(move |start| start..samples.min(start + chunk))
     }
@@ -267,7 +277,12 @@ impl Worker {
                 mask: self.mask(shared, step.node, at),
                 scratch,
             };
-            single::forward(&shared.net.node(step.node).op, context, operands, output);
+            let (layout, values) = output;
+            let op = &shared.net.node(step.node).op;
+            single::forward(op, context, operands, (layout, &mut *values));
+            if step.kind == StepKind::MaxPool {
+                activation::clamp(values);
+            }
         }
     }
 

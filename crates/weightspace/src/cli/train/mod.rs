@@ -53,8 +53,6 @@ pub struct Train {
     /// Begin anew where the folder already holds a training
     #[arg(short, long)]
     force: bool,
-    #[command(flatten)]
-    flags: Flags,
     /// Steps between checkpoints [default: only by time, and at evaluations]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_steps: Option<u64>,
@@ -67,6 +65,8 @@ pub struct Train {
     /// Print the settings as TOML, and do nothing
     #[arg(long)]
     print_config: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// What `--dry-run` prints.

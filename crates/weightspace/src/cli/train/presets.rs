@@ -24,8 +24,8 @@ pub static PRESETS: &[Preset] = &[
         name: "digits",
         title: "Small CNN on the built-in digits, in seconds",
         flags: "--arch zoo-cnn:relu --data digits --preprocessing unit-pad28 --holdout 100 \
-                --epochs 30 --batch 32 --optimizer sgd --learning-rate 0.05 --momentum 0.9 \
-                --nesterov --weight-decay 5e-4 --schedule one-cycle",
+                --epochs 30 --batch 32 --augment crop1 --optimizer sgd --learning-rate 0.05 \
+                --momentum 0.9 --nesterov --weight-decay 5e-4 --schedule one-cycle",
     },
     Preset {
         name: "lenet-mnist",

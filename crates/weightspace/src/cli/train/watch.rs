@@ -72,7 +72,10 @@ impl Observer for Watch {
     fn evaluation(&mut self, metrics: &Metrics) {
         let mut line = format!("epoch {}/{}", metrics.epoch, self.epochs);
         if let Some(loss) = metrics.train_loss {
-            line += &format!("  loss {loss:.4}");
+            line += &match loss < 1e4 {
+                true => format!("  loss {loss:.4}"),
+                false => format!("  loss {loss:.3e}"),
+            };
         }
         if let Some(accuracy) = metrics.accuracy {
             line += &format!("  held-out {:.2} %", 100.0 * accuracy);
