@@ -76,7 +76,8 @@ pub fn run(arguments: &Demo, global: &Global) -> anyhow::Result<Outcome> {
         }
     }
     let results = Results::new(original, points, start.elapsed().as_secs_f64(), global);
-    write(&folder.join("demo.json"), &serde_json::to_string_pretty(&results)?)?;
+    let document = serde_json::to_string_pretty(&results)? + "\n";
+    write(&folder.join("demo.json"), &document)?;
     write(&folder.join("demo.html"), &page::page(&results).to_html()?)?;
     let page = arguments.output.join("demo.html");
     global.print(&results, |out| results.write(&page, out))?;
