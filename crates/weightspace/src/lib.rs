@@ -5,3 +5,4 @@
 
 pub mod method;
 pub mod quantize;
+pub mod report;

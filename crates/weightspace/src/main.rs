@@ -11,6 +11,7 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let outcome = global.start_threads().and_then(|()| match command {
+        Command::Demo(arguments) => cli::demo::run(&arguments, &global),
         Command::Inspect(arguments) => cli::inspect::run(&arguments, &global),
         Command::Compress(arguments) => cli::compress::run(&arguments, &global),
         Command::Decompress(arguments) => cli::decompress::run(&arguments, &global),

@@ -118,23 +118,81 @@ struct Plan<'a> {
 
 /// Runs the command.
 pub fn run(arguments: &Compress, global: &Global) -> anyhow::Result<Outcome> {
-    if let Some(path) = &arguments.output {
-        output::check(path, arguments.force)?;
-    }
-    let model = Model::open(&arguments.model)?;
-    let setup = calibration_images(arguments, &model, global)?;
-    let net = match &setup {
-        Some(setup) => Some(setup.net.clone()),
-        None => model.net_if_known(&arguments.arch.arch, global)?,
-    };
-    let header = header(arguments, &model, net.as_ref(), setup.as_ref())?;
+    let job = Job::new(arguments, global)?;
     match &arguments.output {
         Some(path) if !arguments.dry_run => {
-            compress(arguments, &model, net.as_ref(), setup.as_ref(), header, path, global)?;
+            let report = job.write(path, global)?;
+            global.print(&report, |out| report.write(out))?;
         }
-        _ => Plan::new(arguments, &model, &header).print(global)?,
+        _ => Plan::new(arguments, &job.model, &job.header).print(global)?,
     }
     Ok(Outcome::Done)
+}
+
+/// Writes the file that the arguments name, and says nothing about it.
+pub fn write(arguments: &Compress, global: &Global) -> anyhow::Result<()> {
+    let job = Job::new(arguments, global)?;
+    let path = arguments.output.as_deref().context("no file to write is named")?;
+    job.write(path, global).map(|_| ())
+}
+
+/// Everything that is known before the work begins.
+struct Job<'a> {
+    arguments: &'a Compress,
+    model: Model,
+    setup: Option<Setup>,
+    net: Option<Net>,
+    /// What the file will say about the network; the hash of the original is not known yet.
+    header: Header,
+}
+
+impl<'a> Job<'a> {
+    fn new(arguments: &'a Compress, global: &Global) -> anyhow::Result<Self> {
+        if let Some(path) = &arguments.output {
+            output::check(path, arguments.force)?;
+        }
+        let model = Model::open(&arguments.model)?;
+        let setup = calibration_images(arguments, &model, global)?;
+        let net = match &setup {
+            Some(setup) => Some(setup.net.clone()),
+            None => model.net_if_known(&arguments.arch.arch, global)?,
+        };
+        let header = header(arguments, &model, net.as_ref(), setup.as_ref())?;
+        Ok(Job { arguments, model, setup, net, header })
+    }
+
+    fn write<'b>(&'b self, path: &'b Path, global: &Global) -> anyhow::Result<Report<'b>> {
+        let start = Instant::now();
+        let weights = self.model.state_dict()?;
+        let mut header = self.header.clone();
+        header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
+        let images = self
+            .setup
+            .as_ref()
+            .map(|s| Images { train: &s.dataset, preprocessing: &s.preprocessing });
+        let bar = Bar::new(global);
+        let progress = |phase: &str, done, total| bar.report(phase, done, total);
+        let (net, with_data) = (self.net.as_ref(), self.arguments.data.is_some());
+        let tensors = match header.method {
+            Method::Quantize => {
+                let options = self.arguments.quantize.options(with_data, global);
+                quantize::compress(&header, &weights, net, images, &options, &progress)
+            }
+            other => unreachable!("{} is not in the table of methods", other.name()),
+        };
+        let tensors = tensors.with_context(|| self.model.path().display().to_string())?;
+        drop(bar);
+        let bytes = container::write(path, &header, &tensors)?;
+        Ok(Report {
+            method: header.method.name(),
+            arch: net.map(Net::arch),
+            output: path,
+            bytes,
+            original_bytes: header.source_bytes,
+            parameters: header.source_parameters,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
 }
 
 /// The training images of `--data`, which need a known architecture.
@@ -149,7 +207,7 @@ fn calibration_images(
     Setup::new(model, net, data, Split::Train, preprocessing, global).map(Some)
 }
 
-/// What the file will say about the network; the hash of the original is not known yet.
+/// What the file will say about the network, but for the hash of the original.
 fn header(
     arguments: &Compress,
     model: &Model,
@@ -168,43 +226,6 @@ fn header(
         source_bytes: model.file_bytes()?,
         source_parameters: model.parameter_count(net),
     })
-}
-
-fn compress(
-    arguments: &Compress,
-    model: &Model,
-    net: Option<&Net>,
-    setup: Option<&Setup>,
-    mut header: Header,
-    path: &Path,
-    global: &Global,
-) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let weights = model.state_dict()?;
-    header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
-    let images = setup.map(|s| Images { train: &s.dataset, preprocessing: &s.preprocessing });
-    let bar = Bar::new(global);
-    let progress = |phase: &str, done, total| bar.report(phase, done, total);
-    let tensors = match arguments.method.method {
-        Method::Quantize => {
-            let options = arguments.quantize.options(arguments.data.is_some(), global);
-            quantize::compress(&header, &weights, net, images, &options, &progress)
-        }
-        other => unreachable!("{} is not in the table of methods", other.name()),
-    };
-    let tensors = tensors.with_context(|| model.path().display().to_string())?;
-    drop(bar);
-    let bytes = container::write(path, &header, &tensors)?;
-    let report = Report {
-        method: header.method.name(),
-        arch: net.map(Net::arch),
-        output: path,
-        bytes,
-        original_bytes: header.source_bytes,
-        parameters: header.source_parameters,
-        seconds: start.elapsed().as_secs_f64(),
-    };
-    global.print(&report, |out| report.write(out))
 }
 
 impl QuantizeArgs {

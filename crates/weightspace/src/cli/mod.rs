@@ -5,6 +5,7 @@
 pub mod completions;
 pub mod compress;
 pub mod decompress;
+pub mod demo;
 pub mod diff;
 pub mod eval;
 pub mod inspect;
@@ -42,6 +43,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
+    Demo(demo::Demo),
     Inspect(inspect::Inspect),
     Compress(compress::Compress),
     Decompress(decompress::Decompress),

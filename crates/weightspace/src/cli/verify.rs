@@ -30,10 +30,11 @@ pub struct Verify {
     preprocessing: Option<Preprocessing>,
 }
 
+/// What was found.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     /// Nothing that was checked is wrong; a damaged file is an error.
-    ok: bool,
+    pub ok: bool,
     method: &'static str,
     arch: Option<String>,
     bytes: u64,
@@ -43,14 +44,22 @@ struct Report {
     /// Whether the file was made from exactly the weights of `--against`.
     source_matches: Option<bool>,
     /// Largest difference from `--against`.
-    max_abs: Option<f64>,
-    accuracy: Option<f64>,
+    pub max_abs: Option<f64>,
+    /// Accuracy of the file.
+    pub accuracy: Option<f64>,
     /// Accuracy of `--against`.
-    against_accuracy: Option<f64>,
+    pub against_accuracy: Option<f64>,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
+    let report = check(arguments, global)?;
+    global.print(&report, |out| report.write(arguments, out))?;
+    Ok(Outcome::of_check(report.ok))
+}
+
+/// Checks the file, and says nothing about it.
+pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
     let model = Model::open(&arguments.file)?;
     let Source::Wsp(file) = model.source() else {
         anyhow::bail!("{}: not a .wsp file", arguments.file.display());
@@ -84,8 +93,7 @@ pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
         report.max_abs = compare(&model, &original)?.max_abs;
         report.against_accuracy = accuracy(&original, &weights, arguments, global)?;
     }
-    global.print(&report, |out| report.write(arguments, out))?;
-    Ok(Outcome::of_check(report.ok))
+    Ok(report)
 }
 
 /// Accuracy on the data set, if one is given.
