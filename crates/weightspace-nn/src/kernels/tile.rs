@@ -3,7 +3,7 @@
 use super::maps::BLOCK;
 use super::simd::Lanes;
 
-/// `sums[o][p] +=` sum over channels of values[p * step + channel] * weights[o][channel][16 lanes]:
+/// For every channel `sums[o][p] += values[p * step + channel] * weights[o][channel]`, 16 lanes each:
 /// `O` blocks of outputs by `P` pixels.
 ///
 /// # Safety
@@ -36,7 +36,7 @@ pub unsafe fn multiply<L: Lanes, const O: usize, const P: usize>(
     }
 }
 
-/// `sums[o][p] +=` sum over taps of values[p * step + tap] * weights[o][tap number][16 lanes]:
+/// For every tap `sums[o][p] += values[p * step + tap] * weights[o][number of the tap]`:
 /// [`multiply`] for one channel at several kernel positions.
 ///
 /// # Safety
@@ -70,7 +70,7 @@ pub unsafe fn multiply_taps<L: Lanes, const O: usize, const P: usize>(
     }
 }
 
-/// `sums[o][i] +=` sum over pixels of values[pixel * value_step + i] * gradients[o][pixel]: `O` blocks
+/// For every pixel `sums[o][i] += values[pixel * value_step + i] * gradients[o][pixel]`: `O` blocks
 /// of outputs by `I` input channels.
 ///
 /// # Safety
@@ -102,7 +102,7 @@ pub unsafe fn multiply_transposed<L: Lanes, const O: usize, const I: usize>(
     }
 }
 
-/// `sums[o][i] +=` sum over pixels of values[pixel * value_step + offsets[i]] * gradients[o][pixel]:
+/// For every pixel `sums[o][i] += values[pixel * value_step + offsets[i]] * gradients[o][pixel]`:
 /// [`multiply_transposed`] for inputs that do not stand side by side.
 ///
 /// # Safety
