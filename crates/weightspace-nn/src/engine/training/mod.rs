@@ -10,8 +10,6 @@ mod parameters;
 pub mod plan;
 mod worker;
 
-use rayon::prelude::*;
-
 pub use batch_norm::{NormMode, RunningLayer, RunningStatistics};
 pub use plan::{TrainingPlan, Wishes};
 
@@ -306,9 +304,15 @@ impl TrainingEngine {
                 }
             }
         };
-        match &mut workers[..] {
-            [only] => run(only),
-            workers => workers.par_iter_mut().with_max_len(1).for_each(run),
+        // The thread that asks does the first share itself: waking one thread less per phase is a
+        // fifth of a step of LeNet.
+        if let Some((first, others)) = workers.split_first_mut() {
+            rayon::in_place_scope(|scope| {
+                for worker in others {
+                    scope.spawn(|_| run(worker));
+                }
+                run(first);
+            });
         }
         self.workers = workers;
     }
