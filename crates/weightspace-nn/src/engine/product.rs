@@ -438,7 +438,6 @@ impl Pass {
     ) {
         match &self.algorithm {
             Algorithm::Rows(per_sample) => {
-                let row = |layout: &Blocked| Strides { row: 0, sample: 0, ..layout.strides() };
                 dispatch(
                     set,
                     Product {
@@ -449,14 +448,16 @@ impl Pass {
                         width: samples * per_sample,
                         taps: &[0],
                         input,
-                        input_strides: row(&self.from),
+                        input_strides: self.from.row_strides(),
                         weights: packed,
                         bias: ending.bias,
-                        residual: ending.residual.map(|(layout, values)| (values, row(layout))),
+                        residual: ending
+                            .residual
+                            .map(|(layout, values)| (values, layout.row_strides())),
                         relu: ending.relu,
                         accumulate: ending.accumulate,
                         output,
-                        output_strides: row(&self.to),
+                        output_strides: self.to.row_strides(),
                     },
                 );
             }
@@ -613,7 +614,6 @@ impl Pass {
     ) {
         match &self.algorithm {
             Algorithm::Rows(per_sample) => {
-                let row = |layout: &Blocked| Strides { row: 0, sample: 0, ..layout.strides() };
                 dispatch(
                     set,
                     Outer {
@@ -624,9 +624,9 @@ impl Pass {
                         width: samples * per_sample,
                         taps: &[0],
                         input,
-                        input_strides: row(&self.from),
+                        input_strides: self.from.row_strides(),
                         gradient,
-                        gradient_strides: row(of_gradient),
+                        gradient_strides: of_gradient.row_strides(),
                         weights: packed,
                     },
                 );

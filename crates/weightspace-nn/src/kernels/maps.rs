@@ -85,6 +85,11 @@ impl Blocked {
         Strides { sample, block: (self.height + 2 * self.border) * row, row, pixel: BLOCK }
     }
 
+    /// Distances where the tokens of all samples are the rows of one matrix.
+    pub fn row_strides(&self) -> Strides {
+        Strides { row: 0, sample: 0, ..self.strides() }
+    }
+
     /// Length of one sample.
     pub fn len(&self) -> usize {
         if self.token_major {

@@ -40,7 +40,7 @@ pub use classification::{Classification, HELD_OUT_SEED};
 pub use config::{DistillationConfig, Selection, TrainConfig};
 pub use error::TrainError;
 pub use folder::{CheckpointPolicy, RunFolder};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, peak_memory_bytes};
 pub use observer::{Observer, Progress, Silent};
 pub use parameterization::{Dense, Parameterization};
 pub use task::{Prepared, Score, Task};

@@ -1,11 +1,11 @@
 //! `weightspace eval`: accuracy of a model on a data set.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weightspace_nn::data::{Preprocessing, Split};
+use weightspace_nn::train::peak_memory_bytes;
 
 use super::model::{ArchArgs, Model};
 use super::setup::Setup;
@@ -77,12 +77,4 @@ pub fn run(arguments: &Eval, global: &Global) -> anyhow::Result<Outcome> {
         writeln!(out, "{seconds:.2} s{memory}")
     })?;
     Ok(Outcome::Done)
-}
-
-/// Largest memory that this process ever had, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

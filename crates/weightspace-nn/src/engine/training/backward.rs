@@ -151,7 +151,7 @@ impl Worker {
                 self.product_back(shared, index, accumulate[0], chunk);
             }
             StepKind::Normalise { relu, .. } => {
-                let Some(norm) = plan.norms.iter().position(|norm| norm.step == index) else {
+                let Some(norm) = plan.norm_of_step[index] else {
                     return;
                 };
                 let mut sums = std::mem::take(&mut self.sums[norm][1]);

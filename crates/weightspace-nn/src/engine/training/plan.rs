@@ -106,6 +106,8 @@ pub struct TrainingPlan {
     pub gradient_layouts: Vec<Blocked>,
     /// Batch normalisations in the order of their nodes.
     pub norms: Vec<Norm>,
+    /// For each step the batch normalisation that it is.
+    pub norm_of_step: Vec<Option<usize>>,
     /// For each node the batch normalisations that read its value.
     pub statistics_of: Vec<Vec<usize>>,
     /// Buffer of each node's value.
@@ -170,8 +172,10 @@ impl TrainingPlan {
         let of_backward = passes.iter().flatten().map(|p| p[1].scratch_len()).max().unwrap_or(0);
         let scratch = scratch_len(net, &layouts, steps, &forward).max(of_backward);
         let mut statistics_of = vec![Vec::new(); net.nodes().len()];
+        let mut norm_of_step = vec![None; steps.len()];
         for (i, norm) in norms.iter().enumerate() {
             statistics_of[norm.input.index()].push(i);
+            norm_of_step[norm.step] = Some(i);
         }
         let chunks = phases.iter().map(|phase| chunk(&steps[phase.clone()], &layouts)).collect();
         TrainingPlan {
@@ -180,6 +184,7 @@ impl TrainingPlan {
             layouts,
             gradient_layouts,
             statistics_of,
+            norm_of_step,
             value_slots,
             gradient_slots,
             slots: slots.all,

@@ -263,7 +263,7 @@ impl Worker {
         let step = &plan.steps[index];
         let operands = self.operands(plan, index, at);
         if let StepKind::Normalise { residual, relu } = step.kind {
-            let Some(norm) = plan.norms.iter().position(|norm| norm.step == index) else { return };
+            let Some(norm) = plan.norm_of_step[index] else { return };
             let norm = &shared.norms[norm];
             let residual = residual.map(|_| operands[1]);
             let affine = (&norm.scale[..], &norm.shift[..]);
