@@ -6,6 +6,7 @@
 //! maps (`mmap`) are features, so that the decoder can be built for `wasm32` and phones.
 
 pub mod atomic_file;
+pub mod basis;
 pub mod checkpoint;
 pub mod container;
 mod decode;
