@@ -20,3 +20,24 @@ pub(crate) fn width() -> usize {
     #[cfg(not(feature = "threads"))]
     return 1;
 }
+
+/// Calls `work` for consecutive chunks of `length` elements (the last may be shorter) with the position
+/// of each chunk's first.
+#[cfg(feature = "threads")]
+pub(crate) fn for_each_chunk<T: Send>(
+    elements: &mut [T],
+    length: usize,
+    work: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    use rayon::prelude::*;
+    let chunks = elements.par_chunks_mut(length).enumerate();
+    chunks.for_each(|(index, chunk)| work(index * length, chunk));
+}
+
+/// Calls `work` for consecutive chunks of `length` elements (the last may be shorter) with the position
+/// of each chunk's first.
+#[cfg(not(feature = "threads"))]
+pub(crate) fn for_each_chunk<T>(elements: &mut [T], length: usize, work: impl Fn(usize, &mut [T])) {
+    let chunks = elements.chunks_mut(length).enumerate();
+    chunks.for_each(|(index, chunk)| work(index * length, chunk));
+}

@@ -99,11 +99,11 @@ proptest! {
             .map(|j| gradient.iter().enumerate().map(|(i, g)| matrix.entry(i, j) as f32 * g).sum())
             .collect();
         let mut out = vec![7.0; columns];
-        matrix.pullback(0..columns, &gradient, &mut out);
+        matrix.pullback(0..columns, &mut gradient.clone(), &mut out);
         prop_assert_eq!(&out, &expected);
         let middle = (middle * columns as f64) as usize;
         let mut out = vec![7.0; columns - middle];
-        matrix.pullback(middle..columns, &gradient, &mut out);
+        matrix.pullback(middle..columns, &mut gradient.clone(), &mut out);
         prop_assert_eq!(&out, &expected[middle..]);
     }
 

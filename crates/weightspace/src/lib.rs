@@ -6,3 +6,4 @@
 pub mod method;
 pub mod quantize;
 pub mod report;
+pub mod subspace;

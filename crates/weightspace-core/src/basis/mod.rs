@@ -7,21 +7,26 @@
 //!
 //! A new basis is one file, with an implementation of `Columns`, and one line in [`BASES`].
 
+mod chacha;
 mod dense;
 mod hadamard;
 mod projection;
 mod signs;
 mod sketch;
 mod uniform;
+mod walsh;
+mod words;
 
 use std::ops::Range;
 
 pub use projection::{ProjectedTensor, Projection, ProjectionError, Segment, Start};
 
+use crate::InstructionSet;
 use crate::random::Key;
 
 /// How the entries of a matrix are generated. The discriminants are the codes in files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Basis {
     /// Independent signs.
@@ -101,6 +106,19 @@ impl Basis {
     }
 }
 
+/// The text names no basis.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown basis '{0}'; known are {known}", known = BASES.map(|info| info.name).join(", "))]
+pub struct UnknownBasis(String);
+
+impl std::str::FromStr for Basis {
+    type Err = UnknownBasis;
+
+    fn from_str(text: &str) -> Result<Self, UnknownBasis> {
+        Basis::find(text).ok_or_else(|| UnknownBasis(text.to_owned()))
+    }
+}
+
 impl std::fmt::Display for Basis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -124,37 +142,85 @@ pub struct Matrix {
 }
 
 /// Numbers of which a matrix makes sums: `f32` where a basis is trained, `i32` where a file is decoded.
-pub trait Element: Copy + Default + Send + Sync + 'static + private::Number {}
+pub trait Element: bytemuck::Pod + Default + Send + Sync + number::Number {}
 
 impl Element for f32 {}
 impl Element for i32 {}
 
-mod private {
+mod number {
     /// What the two types of elements share.
-    pub trait Number: Sized + std::ops::AddAssign + std::ops::SubAssign {
+    pub trait Number: Sized + std::ops::AddAssign {
+        /// Whether elements are added as `f32`.
+        const IS_FLOAT: bool;
         /// 0 - self.
         fn negated(self) -> Self;
-        /// `integer` times self; integers wrap around.
+        /// 0 - self if the lowest bit is set.
+        fn negated_if(self, bit: u32) -> Self;
+        /// `integer` times self.
         fn times(self, integer: i32) -> Self;
+        /// The sum of two elements given as their bits.
+        fn add_bits(a: u32, b: u32) -> u32;
+        /// The difference of two elements given as their bits.
+        fn sub_bits(a: u32, b: u32) -> u32;
     }
 
     impl Number for f32 {
+        const IS_FLOAT: bool = true;
+
+        #[inline(always)]
         fn negated(self) -> Self {
             -self
         }
 
+        #[inline(always)]
+        fn negated_if(self, bit: u32) -> Self {
+            f32::from_bits(self.to_bits() ^ bit << 31)
+        }
+
+        #[inline(always)]
         fn times(self, integer: i32) -> Self {
             self * integer as f32
         }
-    }
 
-    impl Number for i32 {
-        fn negated(self) -> Self {
-            -self
+        #[inline(always)]
+        fn add_bits(a: u32, b: u32) -> u32 {
+            (f32::from_bits(a) + f32::from_bits(b)).to_bits()
         }
 
+        #[inline(always)]
+        fn sub_bits(a: u32, b: u32) -> u32 {
+            (f32::from_bits(a) - f32::from_bits(b)).to_bits()
+        }
+    }
+
+    // Sums of a file are below 2^31 by its format; whatever else is given wraps around.
+    impl Number for i32 {
+        const IS_FLOAT: bool = false;
+
+        #[inline(always)]
+        fn negated(self) -> Self {
+            self.wrapping_neg()
+        }
+
+        #[inline(always)]
+        fn negated_if(self, bit: u32) -> Self {
+            let mask = -((bit & 1) as i32);
+            (self ^ mask).wrapping_sub(mask)
+        }
+
+        #[inline(always)]
         fn times(self, integer: i32) -> Self {
-            self * integer
+            self.wrapping_mul(integer)
+        }
+
+        #[inline(always)]
+        fn add_bits(a: u32, b: u32) -> u32 {
+            a.wrapping_add(b)
+        }
+
+        #[inline(always)]
+        fn sub_bits(a: u32, b: u32) -> u32 {
+            a.wrapping_sub(b)
         }
     }
 }
@@ -186,27 +252,61 @@ impl Matrix {
         rows: Range<usize>,
         out: &mut [T],
     ) {
+        self.expand_with(InstructionSet::best(), columns, coefficients, rows, out);
+    }
+
+    /// As [`expand`](Self::expand), with a given instruction set: sums of integers are the same.
+    ///
+    /// # Panics
+    /// As [`expand`](Self::expand), or if the machine does not have the instruction set.
+    pub fn expand_with<T: Element>(
+        &self,
+        set: InstructionSet,
+        columns: Range<usize>,
+        coefficients: &[T],
+        rows: Range<usize>,
+        out: &mut [T],
+    ) {
         assert!(rows.end <= self.rows && columns.end <= self.columns, "{rows:?}, {columns:?}");
         assert_eq!((coefficients.len(), out.len()), (columns.len(), rows.len()), "lengths");
-        for (row, out) in rows.zip(out) {
-            *out = T::default();
-            for (column, &coefficient) in columns.clone().zip(coefficients) {
-                *out += coefficient.times(self.entry(row, column));
-            }
+        let coefficients = (columns, coefficients);
+        match self.basis {
+            Basis::Dense => dense::expand(self, set, coefficients, rows, out),
+            Basis::Uniform => uniform::expand(self, set, coefficients, rows, out),
+            Basis::Hadamard => hadamard::expand(self, set, coefficients, rows, out),
+            Basis::Sketch => sketch::expand(self, true, coefficients, rows, out),
+            Basis::Hash => sketch::expand(self, false, coefficients, rows, out),
         }
     }
 
     /// The transposed product: for each of these columns the sum over all rows of its entry times the
-    /// row's gradient.
+    /// row's gradient, which is used as working memory.
     ///
     /// # Panics
     /// If there are no such columns, or `gradient` or `out` have another length.
-    pub fn pullback(&self, columns: Range<usize>, gradient: &[f32], out: &mut [f32]) {
+    pub fn pullback(&self, columns: Range<usize>, gradient: &mut [f32], out: &mut [f32]) {
+        self.pullback_with(InstructionSet::best(), columns, gradient, out);
+    }
+
+    /// As [`pullback`](Self::pullback), with a given instruction set.
+    ///
+    /// # Panics
+    /// As [`pullback`](Self::pullback), or if the machine does not have the instruction set.
+    pub fn pullback_with(
+        &self,
+        set: InstructionSet,
+        columns: Range<usize>,
+        gradient: &mut [f32],
+        out: &mut [f32],
+    ) {
         assert!(columns.end <= self.columns, "{columns:?}");
         assert_eq!((gradient.len(), out.len()), (self.rows, columns.len()), "lengths");
-        for (column, out) in columns.zip(out) {
-            let rows = gradient.iter().enumerate();
-            *out = rows.map(|(row, g)| self.entry(row, column) as f32 * g).sum();
+        match self.basis {
+            Basis::Dense => dense::pullback(self, set, columns, gradient, out),
+            Basis::Uniform => uniform::pullback(self, set, columns, gradient, out),
+            Basis::Hadamard => hadamard::pullback(self, set, columns, gradient, out),
+            Basis::Sketch => sketch::pullback(self, true, columns, gradient, out),
+            Basis::Hash => sketch::pullback(self, false, columns, gradient, out),
         }
     }
 

@@ -142,6 +142,11 @@ impl Projection {
         &self.segments
     }
 
+    /// The weights of a segment, or of several.
+    pub fn weights_of(&self, tensors: &Range<usize>) -> Range<usize> {
+        self.offsets[tensors.start]..self.offsets[tensors.end]
+    }
+
     /// The matrices, one per segment.
     pub fn matrices(&self) -> &[Matrix] {
         &self.matrices

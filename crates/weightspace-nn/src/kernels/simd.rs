@@ -269,40 +269,7 @@ mod x86 {
     }
 }
 
-/// The instruction sets that kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstructionSet {
-    /// Whatever the target has by default (on ARM: NEON).
-    Portable,
-    /// AVX2 with fused multiply-add.
-    Avx2,
-    /// AVX-512F.
-    Avx512,
-}
-
-impl InstructionSet {
-    /// The best one of this machine.
-    pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return InstructionSet::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return InstructionSet::Avx2;
-            }
-        }
-        InstructionSet::Portable
-    }
-
-    /// All that this machine can run, worst first.
-    pub fn available() -> Vec<Self> {
-        [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512]
-            .into_iter()
-            .filter(|&set| set <= InstructionSet::best())
-            .collect()
-    }
-}
+pub use weightspace_core::InstructionSet;
 
 /// A kernel: code that is generic over the lanes.
 pub trait Kernel {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::train::TrainConfig;
 
@@ -36,6 +37,12 @@ pub struct RunConfig {
     /// Model to learn from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Model around which coefficients are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// Train coefficients of a basis; without, every weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subspace: Option<SubspaceConfig>,
     /// How to train.
     pub training: TrainConfig,
 }

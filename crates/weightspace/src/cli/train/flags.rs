@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
+use weightspace::subspace::Split;
+use weightspace_core::basis::Basis;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
@@ -41,6 +43,8 @@ pub struct Flags {
     optimizer: OptimizerFlags,
     #[command(flatten)]
     teacher: TeacherFlags,
+    #[command(flatten)]
+    subspace: SubspaceFlags,
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -120,6 +124,34 @@ struct TeacherFlags {
     alpha: Option<f32>,
 }
 
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of --method subspace")]
+struct SubspaceFlags {
+    /// What is trained: dense (every weight) or subspace (coefficients of a pseudo-random basis, which
+    /// model.wsp then holds) [default: dense]
+    #[arg(long, value_name = "M", value_parser = ["dense", "subspace"])]
+    method: Option<String>,
+    /// Basis as `weightspace list` names it [default: hadamard]
+    #[arg(long, value_name = "NAME")]
+    basis: Option<Basis>,
+    /// Number of coefficients of the network [default: 10000]
+    #[arg(long, value_name = "N")]
+    k: Option<usize>,
+    /// Which tensors share coefficients: flat (all), per-layer, or numbers of every layer as 100,400,20
+    /// [default: flat]
+    #[arg(long, value_name = "HOW")]
+    split: Option<Split>,
+    /// Seed of the basis [default: that of the training]
+    #[arg(long, value_name = "N")]
+    basis_seed: Option<u64>,
+    /// Bits of a coefficient in the file; below 8 they are rounded while they are trained [default: 8]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16))]
+    coefficient_bits: Option<u8>,
+    /// Train a difference to this checkpoint or .wsp file, which the result then needs
+    #[arg(long, value_name = "FILE", conflicts_with = "init")]
+    base: Option<PathBuf>,
+}
+
 fn selection(text: &str) -> Result<Selection, String> {
     match text {
         "last" => Ok(Selection::Last),
@@ -179,7 +211,8 @@ impl Flags {
         fill(&mut config.init, &self.init);
         self.loop_.apply(&mut config.training);
         self.optimizer.apply(&mut config.training)?;
-        self.teacher.apply(config)
+        self.teacher.apply(config)?;
+        self.subspace.apply(config)
     }
 }
 
@@ -254,6 +287,37 @@ impl TeacherFlags {
         let without = self.temperature.or(self.alpha).is_some() && config.teacher.is_none();
         ensure!(!without, "--temperature and --alpha need a --teacher");
         Ok(())
+    }
+}
+
+impl SubspaceFlags {
+    fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        match self.method.as_deref() {
+            Some("subspace") => drop(config.subspace.get_or_insert_default()),
+            Some(_) => config.subspace = None,
+            None => {}
+        }
+        fill(&mut config.base, &self.base);
+        if let Some(subspace) = &mut config.subspace {
+            set(&mut subspace.basis, &self.basis);
+            set(&mut subspace.coefficients, &self.k);
+            set(&mut subspace.split, &self.split);
+            fill(&mut subspace.seed, &self.basis_seed);
+            set(&mut subspace.bits, &self.coefficient_bits);
+            return Ok(());
+        }
+        let given = [
+            ("--basis", self.basis.is_some()),
+            ("--k", self.k.is_some()),
+            ("--split", self.split.is_some()),
+            ("--basis-seed", self.basis_seed.is_some()),
+            ("--coefficient-bits", self.coefficient_bits.is_some()),
+            ("--base", config.base.is_some()),
+        ];
+        match given.iter().find(|flag| flag.1) {
+            Some((flag, _)) => bail!("{flag} needs --method subspace"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Inputs {
     /// The training images.
     pub images: Dataset,
     pub teacher: Option<Engine>,
+    /// What training begins with: the initial model, or the base of a difference.
     init: Option<StateDict>,
     hashes: Hashes,
     data_dir: Option<PathBuf>,
@@ -39,7 +40,8 @@ impl Inputs {
     /// Opens all files, and decides what the configuration leaves open.
     pub fn open(mut config: RunConfig, global: &Global) -> anyhow::Result<Self> {
         let name = config.data.clone().context("which data? give --data or a --preset")?;
-        let init = config.init.as_deref().map(Model::open).transpose()?;
+        let init = config.init.as_deref().or(config.base.as_deref());
+        let init = init.map(Model::open).transpose()?;
         let images = data::open(&name, global.data_dir(), Split::Train)?;
         let preprocessing = preprocessing(&config, init.as_ref(), &name)?;
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
@@ -71,8 +73,8 @@ impl Inputs {
 
     /// What training begins with.
     pub fn start(&self) -> anyhow::Result<ModelState> {
-        let RunConfig { init, initialisation, training, .. } = &self.config;
-        match (&self.init, init) {
+        let RunConfig { init, base, initialisation, training, .. } = &self.config;
+        match (&self.init, init.as_ref().or(base.as_ref())) {
             (Some(tensors), Some(path)) => ModelState::from_state_dict(&self.net, tensors)
                 .with_context(|| path.display().to_string()),
             _ => Ok(ModelState::initial(&self.net, *initialisation, training.seed)),

@@ -18,10 +18,12 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use weightspace::subspace::Subspace;
 use weightspace_core::StateDict;
 use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::random::Key;
 use weightspace_nn::train::{
-    CheckpointPolicy, Classification, Dense, Ending, Metrics, Score, Trainer,
+    CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, Score, Trainer,
 };
 use weightspace_nn::{Engine, ModelState};
 
@@ -149,8 +151,19 @@ fn trainer(inputs: &Inputs) -> anyhow::Result<Trainer<'_>> {
         task = task.with_teacher(teacher, distillation)?;
     }
     let ModelState { weights, running } = inputs.start()?;
-    let dense = Box::new(Dense::new(net, weights));
-    Ok(Trainer::new(Box::new(task), dense, running, training.clone())?)
+    let method = method(inputs, weights)?;
+    Ok(Trainer::new(Box::new(task), method, running, training.clone())?)
+}
+
+/// What is trained.
+fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Parameterization>> {
+    let Inputs { net, config, .. } = inputs;
+    let Some(subspace) = &config.subspace else {
+        return Ok(Box::new(Dense::new(net, weights)));
+    };
+    let key = Key::for_purpose(subspace.seed.unwrap_or(config.training.seed), "subspace");
+    let is_delta = config.base.is_some();
+    Ok(Box::new(Subspace::new(net, subspace, key, &weights, is_delta)?))
 }
 
 fn train(

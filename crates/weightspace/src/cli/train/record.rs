@@ -18,7 +18,7 @@ pub const MODEL: &str = "model.safetensors";
 pub const MODEL_CONFIG: &str = "config.json";
 
 /// Parts of a record that may differ in a continuation: files are compared by their contents.
-const FREE: [&str; 3] = [".version", ".config.init", ".config.teacher"];
+const FREE: [&str; 4] = [".version", ".config.init", ".config.teacher", ".config.base"];
 
 /// What a run is.
 #[derive(Serialize)]

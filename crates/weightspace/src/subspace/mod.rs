@@ -1,0 +1,20 @@
+//! Networks as a key and a few coefficients of a pseudo-random basis (PRANC, Nooralinejad et al. 2023):
+//! theta = start + basis alpha.
+//!
+//! The bases and the arithmetic of decoding are in [`weightspace_core::basis`]. Here is what chooses
+//! coefficients: [`Subspace`] trains them, as a [`Parameterization`] of the one training loop.
+//!
+//! All weights and biases of convolutions and linear layers are projected; scales and shifts of
+//! normalisations stay dense.
+//!
+//! [`Parameterization`]: weightspace_nn::train::Parameterization
+
+mod config;
+mod parameterization;
+mod quantizer;
+mod tensors;
+
+pub use config::{Split, SubspaceConfig};
+pub use parameterization::Subspace;
+pub use quantizer::Quantizer;
+pub use tensors::{SubspaceError, projection};
