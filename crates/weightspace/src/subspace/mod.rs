@@ -10,11 +10,15 @@
 //! [`Parameterization`]: weightspace_nn::train::Parameterization
 
 mod config;
+mod map;
 mod parameterization;
 mod quantizer;
+mod regress;
 mod tensors;
 
 pub use config::{Split, SubspaceConfig};
+pub use map::Map;
 pub use parameterization::Subspace;
 pub use quantizer::Quantizer;
+pub use regress::{Regression, regress};
 pub use tensors::{SubspaceError, projection};

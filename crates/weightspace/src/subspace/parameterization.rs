@@ -8,25 +8,24 @@ use weightspace_nn::Net;
 use weightspace_nn::optim::{ParameterGroup, ParameterGroups};
 use weightspace_nn::train::Parameterization;
 
+use super::map::Map;
 use super::tensors::is_projected;
 use super::{Quantizer, SubspaceConfig, SubspaceError, projection};
 
 /// Weights of a network as start + basis x coefficients (PRANC, eq. 1). The trained vector holds the
 /// coefficients, then the dense weights of normalisations.
 pub struct Subspace {
-    projection: Projection,
+    map: Map,
     tensors: Vec<Placed>,
-    /// Dense tensors: where they are in the weights, and their shape.
-    dense: Vec<(Range<usize>, Vec<usize>)>,
-    /// The gain of every coefficient; see [`Projection`].
-    gains: Vec<f32>,
+    dense: Vec<DenseTensor>,
     /// What the coefficients are added to.
     start: Vec<f32>,
     initial: Vec<f32>,
     rounding: Option<Quantizer>,
-    scaled: Vec<f32>,
-    /// Sums of a basis before they are scaled; or, on the way back, the scaled gradient.
-    sums: Vec<f32>,
+    /// Rounded coefficients.
+    rounded: Vec<f32>,
+    /// Basis x coefficients; or, on the way back, the gradient of projected weights.
+    projected: Vec<f32>,
 }
 
 /// A projected tensor.
@@ -35,8 +34,6 @@ struct Placed {
     weights: Range<usize>,
     /// Among all projected weights.
     projected: Range<usize>,
-    /// 1 / sqrt(3 fan-in).
-    scale: f32,
 }
 
 impl Subspace {
@@ -60,65 +57,53 @@ impl Subspace {
         };
         let projection = projection(net, config, key, start)?;
         let (tensors, dense) = places(net);
-        let gain = |column: f64| column as f32;
-        let gains: Vec<f32> = projection
-            .matrices()
-            .iter()
-            .flat_map(|m| (0..m.columns).map(move |j| gain(m.column_gain(j).factor())))
-            .collect();
+        let map = Map::new(projection);
+        let projection = map.projection();
         let mut begin = vec![0.0; projection.weight_count()];
         for (index, tensor) in tensors.iter().enumerate() {
             let target = &mut begin[tensor.projected.clone()];
             target.copy_from_slice(&weights[tensor.weights.clone()]);
             projection.write_start(index, 0..target.len(), target);
         }
-        let mut initial = vec![0.0; gains.len()];
+        let mut initial = vec![0.0; map.gains().len()];
         if start == Start::Zero {
-            draw(key, &gains, &mut initial);
+            draw(key, map.gains(), &mut initial);
         }
-        for (range, _) in &dense {
-            initial.extend_from_slice(&weights[range.clone()]);
+        for tensor in &dense {
+            initial.extend_from_slice(&weights[tensor.weights.clone()]);
         }
         Ok(Subspace {
             rounding: (config.bits < 8).then(|| Quantizer::new(config.bits)),
-            scaled: vec![0.0; gains.len()],
-            sums: vec![0.0; begin.len()],
+            rounded: vec![0.0; map.gains().len()],
+            projected: vec![0.0; begin.len()],
             start: begin,
-            projection,
+            map,
             tensors,
             dense,
-            gains,
             initial,
         })
     }
 
     /// The projection.
     pub fn projection(&self) -> &Projection {
-        &self.projection
+        self.map.projection()
     }
 
     /// Number of coefficients, with which the trained vector begins.
     pub fn coefficient_count(&self) -> usize {
-        self.gains.len()
-    }
-
-    /// Coefficients times their gains, rounded where they are rounded in training.
-    fn scale(&mut self, coefficients: &[f32]) {
-        let scaled = self.scaled.iter_mut().zip(coefficients).zip(&self.gains);
-        match self.rounding {
-            None => scaled.for_each(|((scaled, a), gain)| *scaled = a * gain),
-            Some(quantizer) => {
-                let step = quantizer.steady_step(coefficients);
-                scaled.for_each(|((scaled, &a), gain)| {
-                    *scaled = quantizer.integer(a, step) as f32 * step * gain;
-                });
-            }
-        }
+        self.map.gains().len()
     }
 }
 
+/// A tensor that is trained as it is.
+struct DenseTensor {
+    /// In the network's weights.
+    weights: Range<usize>,
+    shape: Vec<usize>,
+}
+
 /// Where projected and dense tensors are.
-fn places(net: &Net) -> (Vec<Placed>, Vec<(Range<usize>, Vec<usize>)>) {
+fn places(net: &Net) -> (Vec<Placed>, Vec<DenseTensor>) {
     let (mut tensors, mut dense) = (Vec::new(), Vec::new());
     let layout = net.layout();
     let kinds = net.parameters().into_iter().map(|p| p.kind).filter(|kind| kind.is_trainable());
@@ -127,10 +112,9 @@ fn places(net: &Net) -> (Vec<Placed>, Vec<(Range<usize>, Vec<usize>)>) {
         if is_projected(kind) {
             let projected = end..end + entry.element_count();
             end = projected.end;
-            let scale = (1.0 / (3 * entry.fan_in) as f64).sqrt() as f32;
-            tensors.push(Placed { weights: entry.range(), projected, scale });
+            tensors.push(Placed { weights: entry.range(), projected });
         } else {
-            dense.push((entry.range(), entry.shape.clone()));
+            dense.push(DenseTensor { weights: entry.range(), shape: entry.shape.clone() });
         }
     }
     (tensors, dense)
@@ -150,32 +134,32 @@ impl Parameterization for Subspace {
     }
 
     fn groups(&self) -> ParameterGroups {
-        let mut groups = vec![ParameterGroup::new(0, vec![self.gains.len()])];
-        let mut end = self.gains.len();
-        for (range, shape) in &self.dense {
-            groups.push(ParameterGroup::new(end, shape.clone()));
-            end += range.len();
+        let mut end = self.coefficient_count();
+        let mut groups = vec![ParameterGroup::new(0, vec![end])];
+        for tensor in &self.dense {
+            groups.push(ParameterGroup::new(end, tensor.shape.clone()));
+            end += tensor.weights.len();
         }
         ParameterGroups::new(groups).expect("tensors one behind the other")
     }
 
     fn expand(&mut self, coefficients: &[f32], weights: &mut [f32]) {
-        let (own, mut dense) = coefficients.split_at(self.gains.len());
-        self.scale(own);
-        let mut first = 0;
-        for (segment, matrix) in self.projection.segments().iter().zip(self.projection.matrices()) {
-            let sums = &mut self.sums[self.projection.weights_of(&segment.tensors)];
-            let own = &self.scaled[first..first + matrix.columns];
-            matrix.expand(0..matrix.columns, own, 0..matrix.rows, sums);
-            first += matrix.columns;
-        }
-        for Placed { weights: range, projected, scale } in &self.tensors {
-            let terms = self.start[projected.clone()].iter().zip(&self.sums[projected.clone()]);
-            for (weight, (start, sum)) in weights[range.clone()].iter_mut().zip(terms) {
-                *weight = start + scale * sum;
+        let (mut own, mut dense) = coefficients.split_at(self.coefficient_count());
+        if let Some(quantizer) = self.rounding {
+            let step = quantizer.steady_step(own);
+            for (rounded, &a) in self.rounded.iter_mut().zip(own) {
+                *rounded = quantizer.integer(a, step) as f32 * step;
             }
+            own = &self.rounded;
         }
-        for (range, _) in &self.dense {
+        self.map.apply(own, &mut self.projected);
+        for Placed { weights: range, projected } in &self.tensors {
+            let terms =
+                self.start[projected.clone()].iter().zip(&self.projected[projected.clone()]);
+            let weights = weights[range.clone()].iter_mut();
+            weights.zip(terms).for_each(|(weight, (start, moved))| *weight = start + moved);
+        }
+        for DenseTensor { weights: range, .. } in &self.dense {
             let (values, rest) = dense.split_at(range.len());
             weights[range.clone()].copy_from_slice(values);
             dense = rest;
@@ -184,22 +168,13 @@ impl Parameterization for Subspace {
 
     /// Rounded coefficients have the gradient of those before rounding (Bengio et al. 2013).
     fn pullback(&mut self, _: &[f32], weight_gradient: &[f32], coefficient_gradient: &mut [f32]) {
-        for Placed { weights: range, projected, scale } in &self.tensors {
-            let target = self.sums[projected.clone()].iter_mut();
-            for (target, gradient) in target.zip(&weight_gradient[range.clone()]) {
-                *target = scale * gradient;
-            }
+        for Placed { weights: range, projected } in &self.tensors {
+            let own = &weight_gradient[range.clone()];
+            self.projected[projected.clone()].copy_from_slice(own);
         }
-        let (own, mut dense) = coefficient_gradient.split_at_mut(self.gains.len());
-        let mut first = 0;
-        for (segment, matrix) in self.projection.segments().iter().zip(self.projection.matrices()) {
-            let gradient = &mut self.sums[self.projection.weights_of(&segment.tensors)];
-            let own = &mut own[first..first + matrix.columns];
-            matrix.pullback(0..matrix.columns, gradient, own);
-            first += matrix.columns;
-        }
-        own.iter_mut().zip(&self.gains).for_each(|(gradient, gain)| *gradient *= gain);
-        for (range, _) in &self.dense {
+        let (own, mut dense) = coefficient_gradient.split_at_mut(self.coefficient_count());
+        self.map.apply_adjoint(&mut self.projected, own);
+        for DenseTensor { weights: range, .. } in &self.dense {
             let (values, rest) = dense.split_at_mut(range.len());
             values.copy_from_slice(&weight_gradient[range.clone()]);
             dense = rest;

@@ -144,17 +144,22 @@ mod tests {
     #[test]
     fn dimensions_are_those_of_the_paper() {
         let expected = [
-            ("lenet-mnist", 44_426),
-            ("lenet-cifar", 62_006),
-            ("alexnet", 1_756_426),
-            ("convnet3", 503_652),
-            ("convnet4", 856_136),
-            ("resnet20", 268_346),
-            ("resnet56", 848_954),
+            ("lenet-mnist", 10, 28, 44_426),
+            ("lenet-cifar", 10, 32, 62_006),
+            ("alexnet", 10, 32, 1_756_426),
+            ("convnet3", 100, 32, 503_652),
+            ("convnet4", 200, 64, 856_136),
+            ("resnet20", 10, 32, 268_346),
+            ("resnet56", 10, 32, 848_954),
+            ("resnet18", 100, 224, 11_218_212),
         ];
-        for (arch, weights) in expected {
-            let found = of(arch, 1000, Split::Flat).unwrap().weight_count();
-            assert_eq!(found, weights, "{arch}");
+        for (spec, classes, size, weights) in expected {
+            let (classes, size) = (Some(classes), Some(size));
+            let options = arch::ArchOptions { classes, size, ..Default::default() };
+            let net = arch::build(spec, &options).unwrap();
+            let config = SubspaceConfig::default();
+            let found = projection(&net, &config, Key::from_seed(1), Start::Drawn).unwrap();
+            assert_eq!(found.weight_count(), weights, "{spec}");
         }
     }
 
