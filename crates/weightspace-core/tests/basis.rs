@@ -1,8 +1,9 @@
 //! Bases: known answers, orthogonality, adjoints, and any part by itself.
 
 use proptest::prelude::*;
-use weightspace_core::basis::{BASES, Basis, Matrix};
-use weightspace_core::random::Key;
+use weightspace_core::InstructionSet;
+use weightspace_core::basis::{BASES, Basis, Matrix, ProjectedTensor, Projection, Segment, Start};
+use weightspace_core::random::{Key, Stream};
 
 fn matrix(basis: Basis, seed: u64, rows: usize, columns: usize) -> Matrix {
     Matrix { basis, key: Key::for_purpose(seed, "subspace"), segment: 3, rows, columns }
@@ -124,5 +125,134 @@ proptest! {
             }
         });
         prop_assert_eq!(next, rows);
+    }
+}
+
+/// What an independent program reads in docs/format.md: `tests/golden/basis/make.py`.
+#[derive(serde::Deserialize)]
+struct Answers {
+    matrices: Vec<MatrixAnswer>,
+    projections: Vec<ProjectionAnswer>,
+}
+
+#[derive(serde::Deserialize)]
+struct MatrixAnswer {
+    basis: Basis,
+    seed: u64,
+    segment: u32,
+    d: usize,
+    k: usize,
+    rows: Vec<usize>,
+    sums: Vec<i32>,
+    columns: Vec<usize>,
+    gains: Vec<(u64, u64)>,
+}
+
+#[derive(serde::Deserialize)]
+struct ProjectionAnswer {
+    basis: Basis,
+    seed: u64,
+    start: String,
+    tensors: Vec<(usize, usize)>,
+    segments: Vec<(usize, usize)>,
+    step: u32,
+    theta: Vec<u32>,
+}
+
+fn answers() -> Answers {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/basis/answers.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn coefficients(count: usize) -> Vec<i32> {
+    (0..count as i32).map(|j| j * 37 % 201 - 100).collect()
+}
+
+#[test]
+fn matrices_are_those_of_the_format() {
+    for answer in answers().matrices {
+        let MatrixAnswer { basis, seed, segment, d, k, .. } = answer;
+        let key = Key::for_purpose(seed, "subspace");
+        let matrix = Matrix { basis, key, segment, rows: d, columns: k };
+        for set in InstructionSet::available() {
+            let mut out = vec![0; d];
+            matrix.expand_with(set, 0..k, &coefficients(k), 0..d, &mut out);
+            let found: Vec<_> = answer.rows.iter().map(|&row| out[row]).collect();
+            assert_eq!(found, answer.sums, "{basis} {d} x {k}, {set:?}");
+        }
+        let gain = |&column: &usize| matrix.column_gain(column).factor().powi(2);
+        let found: Vec<_> = answer.columns.iter().map(gain).collect();
+        let expected = answer.gains.iter().map(|&(above, below)| above as f64 / below as f64);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-12 * expected, "{basis} {d} x {k}");
+        }
+    }
+}
+
+#[test]
+fn weights_are_those_of_the_format() {
+    for answer in answers().projections {
+        let start = if answer.start == "drawn" { Start::Drawn } else { Start::Zero };
+        let key = Key::for_purpose(answer.seed, "subspace");
+        let tensor = |&(len, fan_in): &(usize, usize)| ProjectedTensor { len, fan_in };
+        let tensors: Vec<_> = answer.tensors.iter().map(tensor).collect();
+        let mut first = 0;
+        let segment = |&(count, coefficients): &(usize, usize)| {
+            let tensors = first..first + count;
+            first = tensors.end;
+            Segment { tensors, coefficients }
+        };
+        let segments = answer.segments.iter().map(segment).collect();
+        let projection = Projection::new(answer.basis, key, start, tensors, segments).unwrap();
+        let (q, step) = (coefficients(projection.coefficient_count()), f32::from_bits(answer.step));
+        let mut found = Vec::new();
+        for (index, &(len, _)) in answer.tensors.iter().enumerate() {
+            for elements in [0..3, len - 3..len] {
+                let mut theta = [0.0; 3];
+                projection.write_start(index, elements.clone(), &mut theta);
+                projection.add_exact(index, elements, (&q, step), &mut theta);
+                found.extend(theta.map(f32::to_bits));
+            }
+        }
+        assert_eq!(found, answer.theta, "{}", answer.basis);
+    }
+}
+
+/// Sums of integers do not depend on the machine: not on its instruction set, nor its threads.
+#[test]
+fn exact_sums_on_every_instruction_set_and_number_of_threads() {
+    for info in &BASES {
+        let matrix = matrix(info.basis, 11, 9001, 700);
+        let q = coefficients(700);
+        let expand = |set, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0; 9001];
+            pool.install(|| matrix.expand_with(set, 0..700, &q, 0..9001, &mut out));
+            out
+        };
+        let expected = expand(InstructionSet::Portable, 1);
+        for set in InstructionSet::available() {
+            for threads in [1, 2, 7] {
+                assert_eq!(expand(set, threads), expected, "{}, {set:?}, {threads}", info.name);
+            }
+        }
+    }
+}
+
+/// Training needs the same bits again, whatever the number of threads.
+#[test]
+fn pullbacks_do_not_depend_on_threads() {
+    for info in &BASES {
+        let matrix = matrix(info.basis, 11, 9001, 700);
+        let mut gradient = vec![0.0; 9001];
+        Stream::new(Key::from_seed(1), 0).fill_normal(&mut gradient);
+        let pullback = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0.0; 700];
+            pool.install(|| matrix.pullback(0..700, &mut gradient.clone(), &mut out));
+            out
+        };
+        assert_eq!(pullback(2), pullback(1), "{}", info.name);
+        assert_eq!(pullback(7), pullback(1), "{}", info.name);
     }
 }
