@@ -1,4 +1,5 @@
-//! Prints how long each basis takes: `basis_time D K REPEATS`, milliseconds as JSON lines (medians).
+//! Prints how long each basis takes: `basis_time D K REPEATS [WHICH]`, milliseconds as JSON lines
+//! (medians); WHICH is a part of the name of basis and instruction set, as `dense-avx512`.
 //! `benches/pytorch_basis.py` runs it beside PyTorch.
 
 use std::time::Instant;
@@ -8,14 +9,17 @@ use weightspace_core::basis::{BASES, Matrix};
 use weightspace_core::random::Key;
 
 fn main() {
-    let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let &[rows, columns, repeats] = &arguments[..] else {
-        eprintln!("usage: basis_time D K REPEATS");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<usize> = arguments.iter().map_while(|a| a.parse().ok()).collect();
+    let &[rows, columns, repeats] = &numbers[..] else {
+        eprintln!("usage: basis_time D K REPEATS [WHICH]");
         std::process::exit(2);
     };
+    let which = arguments.get(3).map_or("", String::as_str);
     let (key, segment) = (Key::for_purpose(1, "subspace"), 0);
     for set in InstructionSet::available() {
-        for info in &BASES {
+        let wanted = |name| format!("{name}-{set:?}").to_lowercase().contains(which);
+        for info in BASES.iter().filter(|info| wanted(info.name)) {
             let matrix = Matrix { basis: info.basis, key, segment, rows, columns };
             let coefficients: Vec<f32> = (0..columns).map(|j| (j % 17) as f32 - 8.0).collect();
             let mut weights = vec![0.0; rows];

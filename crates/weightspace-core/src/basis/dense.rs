@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::chacha::Cipher;
 use super::signs::stream;
-use super::words::{Kernel, Words, dispatch};
+use super::words::{Kernel, Words, dispatch, for_sixteen};
 use super::{Element, Matrix};
 use crate::{InstructionSet, parallel};
 
@@ -151,10 +151,10 @@ impl<T: Element> Kernel for Expand<'_, T> {
                     let zero = W::splat(0);
                     let mut halves = [zero; 8];
                     let words = cipher.blocks::<W>(number, (first_block + BATCH * batch) as u64);
-                    for (i, words) in words.into_iter().enumerate() {
-                        let tables = [W::load(&tables[2 * i]), W::load(&tables[2 * i + 1])];
-                        look_up_all::<T, W>(words, tables, &mut halves);
-                    }
+                    for_sixteen!(I => {
+                        let tables = [W::load(&tables[2 * I]), W::load(&tables[2 * I + 1])];
+                        look_up_all::<T, W>(words[I], tables, &mut halves);
+                    });
                     for (r, sum) in sums.iter_mut().enumerate() {
                         let both = halves[r].add_elements::<T>(halves[r + 4]);
                         both.add_elements::<T>(W::load(sum)).store(sum);
@@ -204,11 +204,11 @@ impl Kernel for Pullback<'_> {
                     for batch in 0..batches {
                         let block = first_block + BATCH * batch;
                         let words = W::transpose(cipher.blocks::<W>(number, block as u64));
-                        for (i, words) in words.into_iter().enumerate() {
-                            let table = W::load(&tables[BATCH * batch + i]);
-                            let words = transpose_bits(words);
+                        for_sixteen!(I => {
+                            let table = W::load(&tables[BATCH * batch + I]);
+                            let words = transpose_bits(words[I]);
                             look_up_all::<f32, W>(words, [table; 2], &mut tile);
-                        }
+                        });
                     }
                     for (sum, tile) in sums.iter_mut().zip(tile) {
                         let sum: &mut [u32; 16] = bytemuck::cast_mut(sum);

@@ -428,6 +428,22 @@ mod x86 {
     }
 }
 
+/// Does something for i = 0 to 15 without a loop: an array that a loop runs over lives in memory, here its
+/// elements stay in registers.
+macro_rules! for_sixteen {
+    ($i:ident => $body:expr) => {
+        $crate::basis::words::for_sixteen!(@ $i, $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $i:ident, $body:expr, $($value:literal)*) => {
+        $({
+            const $i: usize = $value;
+            $body
+        })*
+    };
+}
+pub(super) use for_sixteen;
+
 /// Code that is generic over the instruction set.
 pub trait Kernel {
     /// Runs with one implementation.
