@@ -21,6 +21,7 @@ pub mod tensor;
 pub use atomic_file::AtomicFile;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use container::{WspError, WspFile};
+pub use decode::{DecodeOptions, Decoder};
 pub use instruction_set::InstructionSet;
 pub use layout::{Layout, LayoutEntry};
 pub use state_dict::StateDict;

@@ -5,8 +5,12 @@
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
-use weightspace_core::container::{self, Coding, Header, Method, Number, Quantized, WspFile};
-use weightspace_core::{DType, Tensor};
+use weightspace_core::basis::{BASES, Segment, Start};
+use weightspace_core::container::{
+    self, Coding, Header, Method, Number, Projected, ProjectionKey, Quantized, WspFile,
+};
+use weightspace_core::random::Key;
+use weightspace_core::{DType, DecodeOptions, StateDict, Tensor};
 
 /// Name, SHA-256 of the file, content hash of what it decodes to (first 16 hexadecimal digits).
 const PINNED: [(&str, &str, &str); 4] = [
@@ -114,6 +118,97 @@ fn contents(name: &str) -> (Header, Vec<(String, Coding)>) {
     (header(), tensors)
 }
 
+/// Name of the basis, SHA-256 of the file, content hashes of what all its planes and of what 2 planes
+/// decode to (first 16 hexadecimal digits). `tests/golden/wsp/decode.py` gives the same hashes.
+const PROJECTED: [(&str, &str, &str, &str); 5] = [
+    (
+        "dense",
+        "9040216ebfdcda951e6428befe903adf366e2d75397040c0dfd4685173b9bbe2",
+        "fd5d0acdb992c596",
+        "4f0dae6044b30e40",
+    ),
+    (
+        "uniform",
+        "d3e308634e53e1be74e0af1399f1385386879a8ae4770d482e59b89e98e27ee1",
+        "bc68aad39c7bfd0b",
+        "3f0f7862aaac295f",
+    ),
+    (
+        "hadamard",
+        "84d513be7fcfdc6a121a046eabefb5f7fcc58346f9bcc9f4a9ccffcb76ce5932",
+        "0d072f9d3187cdbc",
+        "0a33b172247bdcd2",
+    ),
+    (
+        "sketch",
+        "1b5c3727943c0a4e3b00b6f69c12797712c69e9d8e7d25b76064e5b43c027742",
+        "192afbe587835938",
+        "b39c310aa9ccb2cc",
+    ),
+    (
+        "hash",
+        "dc25fe76c5dbbb9f687b6aec7dc05fc66418be4318f9db2a178429f9d61b2a2b",
+        "63b1344171d5b3ae",
+        "79c53fcbbc4fd803",
+    ),
+];
+
+/// The base of `subspace-sketch.wsp`.
+fn base() -> StateDict {
+    let numbers = &mut Numbers(11);
+    let mut base = StateDict::new();
+    for (name, shape) in [("conv.weight", vec![8, 3, 3, 3]), ("conv.bias", vec![8])] {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| numbers.value(1000) as f32 / 512.0).collect();
+        base.insert(name, Tensor::from_f32(shape, &values).cast_float(DType::F16));
+    }
+    let linear: Vec<f32> = (0..10 * 17).map(|_| numbers.value(1000) as f32 / 512.0).collect();
+    base.insert("linear.weight", Tensor::from_f32(vec![10, 17], &linear));
+    base.insert("norm.steps", Tensor::from_bytes(DType::I64, vec![], vec![3; 8]));
+    base
+}
+
+/// A file of every basis; between them every start, kind of key and way to share coefficients.
+fn projected(index: usize) -> Vec<u8> {
+    let numbers = &mut Numbers(index as u64);
+    let whole = vec![Segment { tensors: 0..3, coefficients: 150 }];
+    let split = vec![
+        Segment { tensors: 0..2, coefficients: 37 },
+        Segment { tensors: 2..3, coefficients: 170 },
+    ];
+    let seed = ProjectionKey::Seed(1_234_567);
+    let own_key = ProjectionKey::Key(Key(std::array::from_fn(|i| 7 * i as u8)));
+    let (start, key, segments, largest) = [
+        (Start::Drawn, seed, whole.clone(), 128),
+        (Start::Zero, own_key, split.clone(), 1000),
+        (Start::Drawn, seed, split.clone(), 32_768),
+        (Start::Base, ProjectionKey::Withheld, split, 8),
+        (Start::Zero, seed, whole, 128),
+    ][index]
+        .clone();
+    let coefficients: Vec<i32> = segments
+        .iter()
+        .flat_map(|segment| vec![largest; segment.coefficients])
+        .map(|largest| numbers.value(largest))
+        .collect();
+    let mut tensors: Vec<(String, Coding)> = vec![
+        ("conv.weight".into(), Coding::Projected { shape: vec![8, 3, 3, 3] }),
+        ("conv.bias".into(), Coding::Projected { shape: vec![8] }),
+        ("norm.weight".into(), Coding::Raw(Tensor::from_f32(vec![2], &[1.5, -0.25]))),
+        ("linear.weight".into(), Coding::Projected { shape: vec![10, 17] }),
+        ("norm.bias".into(), constant(&[2], 0.5)),
+    ];
+    let base_hash = (start == Start::Base).then(|| base().content_hash());
+    if start == Start::Base {
+        let same = Coding::Base { dtype: DType::I64, shape: vec![] };
+        tensors.push(("norm.steps".into(), same));
+    }
+    let basis = BASES[index].basis;
+    let projected = Projected { basis, start, key, base_hash, step: 0.037, segments };
+    let header = Header { method: Method::Subspace, ..header() };
+    container::encode_projected(&header, &tensors, &projected, &coefficients).unwrap()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -140,5 +235,34 @@ fn golden_files_stay_what_they_are() {
         assert_eq!((&*found.0, &*found.1), (file_hash, content_hash), "{name}");
         assert_eq!(file.header(), &header, "{name}");
         assert_eq!(encoded, bytes, "{name} is encoded differently");
+    }
+}
+
+#[test]
+fn golden_projections_stay_what_they_are() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/wsp");
+    let regenerate = std::env::var_os("WEIGHTSPACE_REGENERATE").is_some();
+    for (index, (basis, file_hash, whole_hash, coarse_hash)) in PROJECTED.into_iter().enumerate() {
+        let path = folder.join(format!("subspace-{basis}.wsp"));
+        let encoded = projected(index);
+        if regenerate {
+            std::fs::write(&path, &encoded).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let file = WspFile::open(&path).unwrap();
+        let (base, key) = (base(), Key(std::array::from_fn(|i| i as u8)));
+        let content = |planes| {
+            let options = DecodeOptions { base: Some(&base), key: Some(key), planes };
+            let dict = file.decoder(options).unwrap().state_dict().unwrap();
+            hex(&dict.content_hash()[..8])
+        };
+        let found = (hex(&Sha256::digest(&bytes)), content(None), content(Some(2)));
+        if regenerate {
+            eprintln!("(\"{basis}\", \"{}\", \"{}\", \"{}\"),", found.0, found.1, found.2);
+            continue;
+        }
+        let expected = (file_hash, whole_hash, coarse_hash);
+        assert_eq!((&*found.0, &*found.1, &*found.2), expected, "{basis}");
+        assert_eq!(encoded, bytes, "{basis} is encoded differently");
     }
 }

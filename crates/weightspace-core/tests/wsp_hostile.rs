@@ -181,9 +181,9 @@ fn unknown_things_are_refused() {
     };
     refused(with(0, b'P'), "not a .wsp file");
     refused(with(4, 2), "version 2");
-    refused(with(5, 1), "unknown method 1");
+    refused(with(5, 2), "unknown method 2");
     refused(file(&[section(1, &deflate(&[0])), section(9, &[])]), "unknown kind 9");
-    refused(file_of_table(&one(0x40, b"a", &[1], &[])), "unknown coding 4");
+    refused(file_of_table(&one(0x60, b"a", &[1], &[])), "unknown coding 6");
     refused(file_of_table(&one(0x0d, b"a", &[1], &[])), "unknown element type 13");
 }
 

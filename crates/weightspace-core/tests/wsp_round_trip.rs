@@ -19,6 +19,7 @@ fn expected(coding: &Coding) -> Tensor {
             };
             Tensor::from_bytes(*dtype, shape.clone(), element.repeat(count))
         }
+        Coding::Projected { .. } | Coding::Base { .. } => unreachable!("of another method"),
     }
 }
 

@@ -23,12 +23,50 @@ pub enum WspError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The file is to be decoded with a base that was not given.
+    #[error(
+        "{}: needs the base model with content hash {}: give it with --base",
+        path.display(),
+        hex(hash)
+    )]
+    MissingBase {
+        /// The file.
+        path: PathBuf,
+        /// The content hash of the base.
+        hash: [u8; 32],
+    },
+    /// Another base than the file needs was given.
+    #[error(
+        "{}: needs the base model with content hash {}, not the one given, of hash {}",
+        path.display(),
+        hex(expected),
+        hex(found)
+    )]
+    WrongBase {
+        /// The file.
+        path: PathBuf,
+        /// The content hash that the file names.
+        expected: [u8; 32],
+        /// That of the base that was given.
+        found: [u8; 32],
+    },
+    /// The file is to be decoded with a key that was not given.
+    #[error("{}: its key is not in the file: give it with --key", path.display())]
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// The tensors cannot be represented in a `.wsp` file.
     #[error("cannot write a .wsp file: {reason}")]
     Unwritable {
         /// What was given and what was expected.
         reason: String,
     },
+}
+
+/// The first half of a hash, which is what listings show.
+fn hex(hash: &[u8; 32]) -> String {
+    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl WspError {

@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::{Reason, WspError, refuse};
-use super::framing::{self, MAGIC, Section, SectionKind};
+use super::framing::{self, CHECK_BYTES, CHECKSUM_BYTES, Layout, MAGIC, Section, SectionKind};
 use super::plan::Plan;
+use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage};
-use super::{Header, limits, raw};
+use super::{Header, Method, limits, raw};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::bytes::Bytes;
 use crate::tensor::TensorInfo;
@@ -17,11 +18,35 @@ use crate::tensor::TensorInfo;
 pub struct WspFile {
     pub(crate) path: PathBuf,
     bytes: Bytes,
+    contents: Contents,
+    infos: Vec<TensorInfo>,
+}
+
+/// What the bytes of a file say.
+struct Contents {
     header: Header,
     sections: Vec<Section>,
-    infos: Vec<TensorInfo>,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) plan: Plan,
+    entries: Vec<Entry>,
+    plan: Plan,
+    projection: Option<StoredProjection>,
+}
+
+/// A projection and the planes of its coefficients.
+pub(crate) struct StoredProjection {
+    pub projected: Projected,
+    /// The PLANE sections of the whole file.
+    pub planes: Vec<PlaneInfo>,
+    /// Where the section of the projection and each of them ends in the whole file.
+    ends: Vec<u64>,
+    /// How many of them are there.
+    present: usize,
+}
+
+impl StoredProjection {
+    /// Planes of the first `sections` sections.
+    fn planes_of(&self, sections: usize) -> usize {
+        self.planes[..sections].iter().map(|section| section.planes).sum()
+    }
 }
 
 impl WspFile {
@@ -31,11 +56,16 @@ impl WspFile {
     /// `Io` if it cannot be read, `Malformed` if it is no `.wsp` file, of a version, method or
     /// section kind that is not known, damaged, or contradicts itself.
     pub fn open(path: &Path) -> Result<Self, WspError> {
-        let bytes = Bytes::open(path).map_err(|error| match error {
-            CheckpointError::Io { path, source } => WspError::Io { path, source },
-            other => Reason(other.to_string()).at(path),
-        })?;
-        Self::check(path.to_owned(), bytes)
+        Self::check(path.to_owned(), read(path)?, false)
+    }
+
+    /// As [`open`](Self::open), but a file that holds a projection may be cut anywhere behind that
+    /// section, or damaged there: the planes that are whole are used, and they are fewer.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open); `Malformed` too if the file is cut earlier.
+    pub fn open_prefix(path: &Path) -> Result<Self, WspError> {
+        Self::check(path.to_owned(), read(path)?, true)
     }
 
     /// Opens a file that is in memory; `name` stands for its path.
@@ -43,19 +73,25 @@ impl WspFile {
     /// # Errors
     /// As those of [`open`](Self::open).
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, WspError> {
-        Self::check(PathBuf::from(name), Bytes::Owned(bytes))
+        Self::check(PathBuf::from(name), Bytes::Owned(bytes), false)
     }
 
-    /// As [`from_bytes`](Self::from_bytes), but whatever the checksum: for fuzzing, which would
+    /// As [`open_prefix`](Self::open_prefix), of a file that is in memory.
+    ///
+    /// # Errors
+    /// As those of [`open_prefix`](Self::open_prefix).
+    pub fn prefix_from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, WspError> {
+        Self::check(PathBuf::from(name), Bytes::Owned(bytes), true)
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), but whatever the checksum and the checks: for fuzzing, which would
     /// not get beyond it.
     ///
     /// # Errors
     /// As those of [`open`](Self::open).
     #[doc(hidden)]
     pub fn from_bytes_unchecked(name: &str, mut bytes: Vec<u8>) -> Result<Self, WspError> {
-        if let Some((body, sum)) = bytes.split_last_chunk_mut() {
-            *sum = framing::checksum(body);
-        }
+        framing::seal(&mut bytes);
         Self::from_bytes(name, bytes)
     }
 
@@ -70,7 +106,7 @@ impl WspFile {
 
     /// What the file says about the network.
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.contents.header
     }
 
     /// Names, element types and shapes in the order of the file.
@@ -80,37 +116,148 @@ impl WspFile {
 
     /// Kinds and places of the sections.
     pub fn sections(&self) -> &[Section] {
-        &self.sections
+        &self.contents.sections
     }
 
-    /// Size of the file in bytes.
+    /// Size in bytes of what is there of the file.
     pub fn byte_count(&self) -> usize {
         self.bytes.len()
     }
 
-    fn check(path: PathBuf, bytes: Bytes) -> Result<Self, WspError> {
-        let parsed = framing::check_integrity(&bytes).and_then(|()| Self::parse(&bytes));
-        let (header, sections, entries, plan) = parsed.map_err(|reason| reason.at(&path))?;
-        let infos = entries.iter().map(|entry| entry.info.clone()).collect();
-        Ok(WspFile { path, bytes, header, sections, infos, entries, plan })
+    /// How coefficients stand for the projected tensors, if there are such.
+    pub fn projection(&self) -> Option<&Projected> {
+        self.stored_projection().map(|stored| &stored.projected)
     }
 
-    fn parse(bytes: &[u8]) -> Result<(Header, Vec<Section>, Vec<Entry>, Plan), Reason> {
-        let (header, sections) = framing::parse(bytes)?;
-        let entries = table::decode(&bytes[sections[0].range.clone()])?;
-        table::check(&entries)?;
-        let plan = Plan::new(&entries);
-        let of = |kind| sections.iter().filter(move |s| s.kind == kind);
-        check_symbols(&plan, of(SectionKind::Symbols))?;
-        check_raw(&entries, bytes, of(SectionKind::Raw))?;
-        Ok((header, sections, entries, plan))
+    /// Number of bit planes of the coefficients that are there: at most
+    /// [`whole_planes`](Self::whole_planes), and 0 without a projection.
+    pub fn planes(&self) -> usize {
+        self.stored_projection().map_or(0, |stored| stored.planes_of(stored.present))
+    }
+
+    /// Number of bit planes of the coefficients in the whole file.
+    pub fn whole_planes(&self) -> usize {
+        self.stored_projection().map_or(0, |stored| stored.planes_of(stored.planes.len()))
+    }
+
+    /// Size of the whole file in bytes, also if it is cut.
+    pub fn whole_bytes(&self) -> u64 {
+        match self.stored_projection().and_then(|stored| stored.ends.last()) {
+            Some(end) => end + CHECKSUM_BYTES as u64,
+            None => self.bytes.len() as u64,
+        }
+    }
+
+    /// Number of planes that the first `bytes` bytes of the whole file hold.
+    pub fn planes_within(&self, bytes: u64) -> usize {
+        self.stored_projection().map_or(0, |stored| {
+            let ends = stored.ends.partition_point(|&end| end <= bytes);
+            stored.planes_of(ends.saturating_sub(1))
+        })
+    }
+
+    fn check(path: PathBuf, bytes: Bytes, may_be_cut: bool) -> Result<Self, WspError> {
+        let contents = Contents::parse(&bytes, may_be_cut).map_err(|reason| reason.at(&path))?;
+        let infos = contents.entries.iter().map(|entry| entry.info.clone()).collect();
+        Ok(WspFile { path, bytes, contents, infos })
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.contents.entries
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.contents.plan
+    }
+
+    pub(crate) fn stored_projection(&self) -> Option<&StoredProjection> {
+        self.contents.projection.as_ref()
     }
 
     /// The content of the `index`-th section of a kind; the structure was checked on opening.
     pub(crate) fn content(&self, kind: SectionKind, index: usize) -> &[u8] {
-        let first = self.sections.partition_point(|section| section.kind < kind);
-        &self.bytes[self.sections[first + index].range.clone()]
+        let sections = self.sections();
+        let first = sections.partition_point(|section| section.kind < kind);
+        &self.bytes[sections[first + index].range.clone()]
     }
+
+    /// The content of the `index`-th PLANE section without its check.
+    pub(crate) fn plane_content(&self, index: usize) -> &[u8] {
+        let content = self.content(SectionKind::Plane, index);
+        &content[..content.len() - CHECK_BYTES]
+    }
+}
+
+fn read(path: &Path) -> Result<Bytes, WspError> {
+    Bytes::open(path).map_err(|error| match error {
+        CheckpointError::Io { path, source } => WspError::Io { path, source },
+        other => Reason(other.to_string()).at(path),
+    })
+}
+
+impl Contents {
+    fn parse(bytes: &[u8], may_be_cut: bool) -> Result<Self, Reason> {
+        framing::check_beginning(bytes)?;
+        let may_be_cut = may_be_cut && framing::has_planes(bytes);
+        if !may_be_cut {
+            return Self::parse_body(framing::check_integrity(bytes)?, false);
+        }
+        Self::parse_body(bytes, true)
+            .map_err(|Reason(reason)| Reason(format!("damaged or cut before its planes: {reason}")))
+    }
+
+    fn parse_body(body: &[u8], may_be_cut: bool) -> Result<Self, Reason> {
+        let Layout { header, mut sections, end } = framing::parse(body)?;
+        let entries = table::decode(&body[sections[0].range.clone()])?;
+        table::check(&entries, header.method)?;
+        let plan = Plan::new(&entries);
+        let of = |kind| sections.iter().filter(move |s| s.kind == kind);
+        check_symbols(&plan, of(SectionKind::Symbols))?;
+        check_raw(&entries, body, of(SectionKind::Raw))?;
+        let last = sections.pop_if(|section| section.kind == SectionKind::Projection);
+        let projection = match (header.method, last) {
+            (Method::Subspace, Some(section)) => {
+                Some(parse_projection(body, section, &mut sections, &entries, (end, may_be_cut))?)
+            }
+            (Method::Subspace, None) => return refuse!("no projection"),
+            (_, Some(_)) => {
+                return refuse!("a projection in a file of method {}", header.method.name());
+            }
+            (_, None) => None,
+        };
+        if projection.is_none() && sections.last().is_some_and(|s| s.kind > SectionKind::Raw) {
+            return refuse!("planes without a projection");
+        }
+        Ok(Contents { header, sections, entries, plan, projection })
+    }
+}
+
+/// Reads a PROJECTION section, which ends at `end`, and appends it and the PLANE sections behind it.
+fn parse_projection(
+    body: &[u8],
+    section: Section,
+    sections: &mut Vec<Section>,
+    entries: &[Entry],
+    (end, may_be_cut): (usize, bool),
+) -> Result<StoredProjection, Reason> {
+    let Some(content) = body[section.range.clone()].split_last_chunk::<CHECK_BYTES>() else {
+        return refuse!("a projection without its check");
+    };
+    let projection::Content { projected, planes } = projection::decode(content.0, entries)?;
+    let lengths = planes.iter().map(|section| section.length);
+    let mut found = vec![section];
+    found.extend(framing::planes(body, end, lengths, may_be_cut)?);
+    let checked = framing::checked(body, &found);
+    if checked == 0 || (checked < found.len() && !may_be_cut) {
+        return refuse!("the check of section {} does not match", sections.len() + checked);
+    }
+    found.truncate(checked);
+    sections.extend(found);
+    let mut ends = vec![end as u64];
+    for section in &planes {
+        ends.push(ends[ends.len() - 1] + framing::framed_bytes(section.length) as u64);
+    }
+    Ok(StoredProjection { ends, projected, planes, present: checked - 1 })
 }
 
 /// Refuses SYMBOLS sections that do not cover exactly the symbols of the table.

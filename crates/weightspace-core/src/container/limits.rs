@@ -23,6 +23,14 @@ pub(crate) const TEXT_BYTES: usize = 1 << 12;
 pub(crate) const CONSTANT_ELEMENTS: usize = 1 << 16;
 /// Elements of all constant tensors together.
 pub(crate) const ALL_CONSTANT_ELEMENTS: usize = 1 << 22;
+/// Coefficients of a projection.
+pub(crate) const COEFFICIENTS: usize = 1 << 24;
+/// Weights of all projected tensors together.
+pub(crate) const PROJECTED_WEIGHTS: u64 = 1 << 31;
+/// Weights of all projected tensors together, for each coefficient.
+pub(crate) const WEIGHTS_PER_COEFFICIENT: u64 = 1 << 16;
+/// Bytes of the content of a PLANE section.
+pub(crate) const PLANE_SECTION_BYTES: u64 = 1 << 27;
 
 /// Symbols that a SYMBOLS section of `bytes` bytes may cover.
 pub(crate) fn symbols_of(bytes: usize) -> usize {

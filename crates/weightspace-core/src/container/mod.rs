@@ -1,8 +1,9 @@
 //! The `.wsp` file: one compressed network, whatever the method. `docs/format.md` is the
 //! normative description; this module writes and reads what it says.
 //!
-//! [`encode`] and [`write`](fn@write) take named tensors, each with its [`Coding`]; [`WspFile`]
-//! opens a file, lists what it holds and decodes it tensor by tensor.
+//! [`encode`] and [`write`](fn@write) take named tensors, each with its [`Coding`];
+//! [`encode_projected`] and [`write_projected`] also the coefficients that some of them are made of.
+//! [`WspFile`] opens a file, lists what it holds and decodes it tensor by tensor.
 
 mod bytes;
 pub(crate) mod error;
@@ -10,6 +11,7 @@ mod file;
 mod framing;
 pub(crate) mod limits;
 pub(crate) mod plan;
+pub(crate) mod projection;
 pub(crate) mod quantized;
 pub(crate) mod raw;
 pub(crate) mod table;
@@ -18,8 +20,9 @@ mod write;
 pub use error::WspError;
 pub use file::WspFile;
 pub use framing::{Section, SectionKind};
+pub use projection::{Projected, ProjectionKey};
 pub use quantized::{OCTAVE_EIGHTHS, Quantized};
-pub use write::{encode, write};
+pub use write::{encode, encode_projected, write, write_projected};
 
 use crate::tensor::{DType, Tensor};
 
@@ -29,16 +32,19 @@ use crate::tensor::{DType, Tensor};
 pub enum Method {
     /// Tensors quantised one by one.
     Quantize = 0,
+    /// Tensors as a few coefficients of a pseudo-random basis.
+    Subspace = 1,
 }
 
 impl Method {
     /// Every method; the position of each is its code in the file.
-    pub const ALL: [Method; 1] = [Method::Quantize];
+    pub const ALL: [Method; 2] = [Method::Quantize, Method::Subspace];
 
     /// The name used in listings and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Quantize => "quantize",
+            Method::Subspace => "subspace",
         }
     }
 }
@@ -92,6 +98,18 @@ pub enum Coding {
     },
     /// Integers times a scale; decodes to `f32`.
     Quantized(Quantized),
+    /// What the coefficients of a projection stand for; decodes to `f32`.
+    Projected {
+        /// Dimensions, outermost first.
+        shape: Vec<usize>,
+    },
+    /// Equal to the base's tensor of that name.
+    Base {
+        /// Element type.
+        dtype: DType,
+        /// Dimensions, outermost first.
+        shape: Vec<usize>,
+    },
 }
 
 impl Coding {
@@ -99,7 +117,9 @@ impl Coding {
     pub fn shape(&self) -> &[usize] {
         match self {
             Coding::Raw(tensor) => tensor.shape(),
-            Coding::Constant { shape, .. } => shape,
+            Coding::Constant { shape, .. }
+            | Coding::Projected { shape }
+            | Coding::Base { shape, .. } => shape,
             Coding::Quantized(quantized) => &quantized.shape,
         }
     }
@@ -108,8 +128,8 @@ impl Coding {
     pub fn dtype(&self) -> DType {
         match self {
             Coding::Raw(tensor) => tensor.dtype(),
-            Coding::Constant { dtype, .. } => *dtype,
-            Coding::Quantized(_) => DType::F32,
+            Coding::Constant { dtype, .. } | Coding::Base { dtype, .. } => *dtype,
+            Coding::Quantized(_) | Coding::Projected { .. } => DType::F32,
         }
     }
 }

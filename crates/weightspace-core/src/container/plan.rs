@@ -53,6 +53,14 @@ impl Plan {
         self.total.div_ceil(SECTION_SYMBOLS as u64)
     }
 
+    /// Position of the first exponent, or of the first value, of a tensor among all symbols.
+    pub(crate) fn position(&self, tensor: usize, exponents: bool) -> u64 {
+        let is_exponents = |s: &Stretch| s.alphabet == Alphabet::Exponents;
+        let key = |s: &Stretch| (s.tensor, !is_exponents(s));
+        let index = self.stretches.partition_point(|s| key(s) < (tensor, !exponents));
+        self.stretches.get(index).map_or(self.total, |s| s.start)
+    }
+
     /// Symbols that a section covers.
     pub(crate) fn covered(&self, section: usize) -> usize {
         let before = section as u64 * SECTION_SYMBOLS as u64;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::bytes::{Cursor, put_varint};
 use super::error::{Reason, refuse};
-use super::{limits, raw};
+use super::{Method, limits, raw};
 use crate::entropy::MAX_BIT_LENGTH;
 use crate::tensor::{DType, TensorInfo};
 
@@ -24,6 +24,10 @@ pub(crate) enum Storage {
     Constant { element: Vec<u8> },
     /// The SYMBOLS sections.
     Quantized { scale: f32, origin: u8, exponents: bool },
+    /// The coefficients of the projection.
+    Projected,
+    /// The base's tensor of that name.
+    Base,
 }
 
 impl Storage {
@@ -33,6 +37,8 @@ impl Storage {
             Storage::Constant { .. } => 1,
             Storage::Quantized { exponents: false, .. } => 2,
             Storage::Quantized { exponents: true, .. } => 3,
+            Storage::Projected => 4,
+            Storage::Base => 5,
         }
     }
 }
@@ -51,7 +57,7 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut origins = Vec::new();
     for entry in entries {
         match &entry.storage {
-            Storage::Raw => {}
+            Storage::Raw | Storage::Projected | Storage::Base => {}
             Storage::Constant { element } => out.extend_from_slice(element),
             Storage::Quantized { scale, origin, .. } => {
                 scales.push(scale.to_le_bytes());
@@ -218,6 +224,8 @@ fn take_storages(
                 Storage::Constant { element: element.to_vec() }
             }
             coding @ 2..=3 => Storage::Quantized { scale: 0.0, origin: 0, exponents: coding == 3 },
+            4 => Storage::Projected,
+            5 => Storage::Base,
             unknown => return refuse!("{} has the unknown coding {unknown}", quoted(&info.name)),
         });
     }
@@ -236,13 +244,21 @@ fn take_storages(
     Ok(storages)
 }
 
-/// Refuses entries beyond the limits, or that contradict themselves.
-pub(super) fn check(entries: &[Entry]) -> Result<(), Reason> {
+/// Refuses entries beyond the limits, that contradict themselves, or that files of this method do
+/// not have.
+pub(super) fn check(entries: &[Entry], method: Method) -> Result<(), Reason> {
     let mut constants = 0;
     for Entry { info, storage } in entries {
         let name = quoted(&info.name);
         match storage {
             Storage::Raw => {}
+            Storage::Projected | Storage::Base if method != Method::Subspace => {
+                return refuse!("{name}: a projection in a file of method {}", method.name());
+            }
+            Storage::Projected if info.dtype != DType::F32 => {
+                return refuse!("{name}: a projection decodes to f32, not {}", info.dtype);
+            }
+            Storage::Projected | Storage::Base => {}
             Storage::Constant { .. } => {
                 let count = info.element_count();
                 constants += count;
@@ -270,7 +286,7 @@ pub(super) fn check(entries: &[Entry]) -> Result<(), Reason> {
 }
 
 /// A name as it may stand in a message: quoted, control characters escaped, not too long.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     match name.char_indices().nth(120) {
         None => format!("{name:?}"),
         Some((end, _)) => format!("{:?}...", &name[..end]),

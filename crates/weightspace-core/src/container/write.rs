@@ -7,9 +7,11 @@ use std::path::Path;
 use super::error::{Reason, WspError, refuse};
 use super::framing::{self, SectionKind};
 use super::plan::Plan;
+use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage, quoted};
-use super::{Coding, Header, Quantized, limits, raw};
+use super::{Coding, Header, Method, Quantized, limits, raw};
 use crate::atomic_file::AtomicFile;
+use crate::entropy::planes::{self, MAX_PLANES};
 use crate::entropy::{self, Alphabet, MAX_BIT_LENGTH};
 use crate::parallel;
 use crate::tensor::TensorInfo;
@@ -19,10 +21,27 @@ use crate::tensor::TensorInfo;
 /// # Errors
 /// `Unwritable` as [`encode`], `Io` if the file cannot be written.
 pub fn write(path: &Path, header: &Header, tensors: &[(String, Coding)]) -> Result<u64, WspError> {
-    let bytes = encode(header, tensors)?;
+    write_bytes(path, &encode(header, tensors)?)
+}
+
+/// As [`write`], with coefficients that the projected tensors are made of.
+///
+/// # Errors
+/// `Unwritable` as [`encode_projected`], `Io` if the file cannot be written.
+pub fn write_projected(
+    path: &Path,
+    header: &Header,
+    tensors: &[(String, Coding)],
+    projected: &Projected,
+    coefficients: &[i32],
+) -> Result<u64, WspError> {
+    write_bytes(path, &encode_projected(header, tensors, projected, coefficients)?)
+}
+
+fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
     let at = |source| WspError::io(path, source);
     let mut file = AtomicFile::create(path).map_err(at)?;
-    file.write_all(&bytes).map_err(at)?;
+    file.write_all(bytes).map_err(at)?;
     file.commit().map_err(at)?;
     Ok(bytes.len() as u64)
 }
@@ -32,18 +51,45 @@ pub fn write(path: &Path, header: &Header, tensors: &[(String, Coding)]) -> Resu
 /// # Errors
 /// `Unwritable` if names are empty or repeated, numbers of elements do not agree with shapes,
 /// a scale is not positive and finite, a quantised magnitude is 2^24 or more, a constant is not
-/// representable, or a limit of docs/format.md is exceeded.
+/// representable, the method or a tensor needs a projection, or a limit of docs/format.md is
+/// exceeded.
 pub fn encode(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, WspError> {
-    encode_checked(header, tensors).map_err(|Reason(reason)| WspError::Unwritable { reason })
+    encode_checked(header, tensors, None).map_err(unwritable)
 }
 
-fn encode_checked(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, Reason> {
+/// As [`encode`], with coefficients that the projected tensors are made of: those of all segments end
+/// to end. The method must be [`Subspace`](super::Method::Subspace).
+///
+/// # Errors
+/// `Unwritable` as [`encode`]; and if the projection contradicts itself or the tensors, or a
+/// coefficient has a magnitude of 2^15 or more.
+pub fn encode_projected(
+    header: &Header,
+    tensors: &[(String, Coding)],
+    projected: &Projected,
+    coefficients: &[i32],
+) -> Result<Vec<u8>, WspError> {
+    encode_checked(header, tensors, Some((projected, coefficients))).map_err(unwritable)
+}
+
+fn unwritable(Reason(reason): Reason) -> WspError {
+    WspError::Unwritable { reason }
+}
+
+fn encode_checked(
+    header: &Header,
+    tensors: &[(String, Coding)],
+    projection: Option<(&Projected, &[i32])>,
+) -> Result<Vec<u8>, Reason> {
+    if (header.method == Method::Subspace) != projection.is_some() {
+        return refuse!("the method subspace, and no other, needs a projection");
+    }
     for text in [&header.arch, &header.data, &header.preprocessing] {
         if text.len() > limits::TEXT_BYTES {
             return refuse!("a text of {} bytes in the header is too long", text.len());
         }
     }
-    let entries = entries(tensors)?;
+    let entries = entries(tensors, header.method)?;
     let codings: Vec<&Coding> = tensors.iter().map(|(_, coding)| coding).collect();
     let mut out = Vec::new();
     framing::put_header(&mut out, header);
@@ -54,12 +100,15 @@ fn encode_checked(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u
     for content in raw_sections(&codings) {
         framing::put_section(&mut out, SectionKind::Raw, &content);
     }
+    if let Some((projected, coefficients)) = projection {
+        put_projection(&mut out, &entries, projected, coefficients)?;
+    }
     let sum = framing::checksum(&out);
     out.extend_from_slice(&sum);
     Ok(out)
 }
 
-fn entries(tensors: &[(String, Coding)]) -> Result<Vec<Entry>, Reason> {
+fn entries(tensors: &[(String, Coding)], method: Method) -> Result<Vec<Entry>, Reason> {
     if tensors.len() > limits::TENSORS {
         return refuse!("{} tensors, the limit is {}", tensors.len(), limits::TENSORS);
     }
@@ -74,7 +123,7 @@ fn entries(tensors: &[(String, Coding)]) -> Result<Vec<Entry>, Reason> {
     if names.iter().map(|name| name.len()).sum::<usize>() > limits::ALL_NAME_BYTES {
         return refuse!("the names are too long together");
     }
-    table::check(&entries)?;
+    table::check(&entries, method)?;
     Ok(entries)
 }
 
@@ -92,6 +141,8 @@ fn entry(name: &str, coding: &Coding) -> Result<Entry, Reason> {
             None => return refuse!("{}: {value} is no value of type {dtype}", quoted(name)),
         },
         Coding::Quantized(quantized) => quantized_storage(name, count, quantized)?,
+        Coding::Projected { .. } => Storage::Projected,
+        Coding::Base { .. } => Storage::Base,
     };
     Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage })
 }
@@ -138,6 +189,38 @@ fn symbol_sections(entries: &[Entry], codings: &[&Coding]) -> Vec<Vec<u8>> {
         }
         content
     })
+}
+
+fn put_projection(
+    out: &mut Vec<u8>,
+    entries: &[Entry],
+    projected: &Projected,
+    coefficients: &[i32],
+) -> Result<(), Reason> {
+    projection::check(projected, entries)?;
+    let count = projected.coefficient_count();
+    if coefficients.len() != count {
+        return refuse!("{} coefficients, the segments have {count}", coefficients.len());
+    }
+    if let Some(value) = coefficients.iter().find(|q| q.unsigned_abs() >> MAX_PLANES != 0) {
+        return refuse!("the coefficient {value} has 2^{MAX_PLANES} or more");
+    }
+    projection::check_sums(projected, coefficients)?;
+    let segments: Vec<usize> = projected.segments.iter().map(|s| s.coefficients).collect();
+    let mut infos = Vec::new();
+    let mut contents = Vec::new();
+    for section in planes::encode(&segments, coefficients) {
+        let planes = section.planes;
+        let content = projection::plane_content(section, count);
+        infos.push(PlaneInfo { planes, length: content.len() + framing::CHECK_BYTES });
+        contents.push(content);
+    }
+    let content = projection::encode(projected, &infos);
+    framing::put_checked_section(out, SectionKind::Projection, &content);
+    for content in contents {
+        framing::put_checked_section(out, SectionKind::Plane, &content);
+    }
+    Ok(())
 }
 
 fn raw_sections(codings: &[&Coding]) -> Vec<Vec<u8>> {

@@ -5,6 +5,7 @@ mod integers;
 mod mixing;
 mod model;
 mod neighbourhood;
+pub(crate) mod planes;
 mod range;
 mod statistics;
 

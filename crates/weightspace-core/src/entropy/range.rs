@@ -29,6 +29,11 @@ impl Encoder {
         Encoder(DefaultRangeEncoder::new())
     }
 
+    /// About how many bytes [`finish`](Self::finish) would give.
+    pub(super) fn byte_count(&self) -> usize {
+        self.0.num_bits() / 8
+    }
+
     /// The words, little-endian, without the zero bytes at the end: the decoder supplies them.
     pub(super) fn finish(self) -> Vec<u8> {
         let words = self.0.into_compressed().unwrap_infallible();

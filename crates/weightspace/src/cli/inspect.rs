@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use weightspace_core::TensorInfo;
-use weightspace_core::container::Section;
+use weightspace_core::basis::Start;
+use weightspace_core::container::{Projected, ProjectionKey, Section, WspFile};
 
 use super::model::{ArchChoice, Model, Source};
 use super::table::{Align, Table};
@@ -53,8 +54,27 @@ enum Details<'a> {
         source_hash: String,
         source_bytes: u64,
         source_parameters: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        projection: Option<ProjectionReport>,
         sections: Vec<SectionReport>,
     },
+}
+
+/// How coefficients stand for weights.
+#[derive(Serialize)]
+struct ProjectionReport {
+    basis: &'static str,
+    start: &'static str,
+    /// `null` if the key is not a seed.
+    seed: Option<u64>,
+    /// False if the key is not in the file.
+    has_key: bool,
+    /// Content hash of the model that decoding needs.
+    base_hash: Option<String>,
+    coefficients: usize,
+    segments: usize,
+    step: f32,
+    planes: usize,
 }
 
 #[derive(Serialize)]
@@ -136,9 +156,10 @@ impl<'a> Details<'a> {
                     method: header.method.name(),
                     data: &header.data,
                     preprocessing: &header.preprocessing,
-                    source_hash: header.source_hash.iter().map(|b| format!("{b:02x}")).collect(),
+                    source_hash: hex(&header.source_hash),
                     source_bytes: header.source_bytes,
                     source_parameters: header.source_parameters,
+                    projection: file.projection().map(|own| ProjectionReport::new(file, own)),
                     sections: file.sections().iter().map(section).collect(),
                 }
             }
@@ -155,14 +176,69 @@ impl<'a> Details<'a> {
                 line("prefix", stripped_prefix)?;
                 metadata.iter().try_for_each(|(k, v)| line("metadata", &format!("{k}: {v}")))
             }
-            Details::Wsp { method, data, preprocessing, source_bytes, sections, .. } => {
+            Details::Wsp {
+                method,
+                data,
+                preprocessing,
+                source_bytes,
+                projection,
+                sections,
+                ..
+            } => {
                 line("method", method)?;
                 line("data", data)?;
                 line("images", preprocessing)?;
                 line("original", &format!("{} bytes", text::grouped(*source_bytes)))?;
+                if let Some(projection) = projection {
+                    line("projection", &projection.text())?;
+                    line("base", projection.base_hash.as_deref().unwrap_or_default())?;
+                }
                 let sizes = sections.iter().map(|s| format!("{} {}", s.kind, s.bytes));
                 line("sections", &sizes.collect::<Vec<_>>().join(", "))
             }
         }
     }
+}
+
+impl ProjectionReport {
+    fn new(file: &WspFile, projected: &Projected) -> Self {
+        ProjectionReport {
+            basis: projected.basis.name(),
+            start: match projected.start {
+                Start::Zero => "zero",
+                Start::Drawn => "drawn",
+                Start::Base => "base",
+                _ => "other",
+            },
+            seed: match projected.key {
+                ProjectionKey::Seed(seed) => Some(seed),
+                _ => None,
+            },
+            has_key: projected.key != ProjectionKey::Withheld,
+            // As much of it as other commands show.
+            base_hash: projected.base_hash.map(|hash| hex(&hash[..16])),
+            coefficients: projected.coefficient_count(),
+            segments: projected.segments.len(),
+            step: projected.step,
+            planes: file.whole_planes(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let ProjectionReport { basis, start, segments, step, planes, .. } = self;
+        let key = match (self.seed, self.has_key) {
+            (Some(seed), _) => format!("seed {seed}"),
+            (None, true) => "key in the file".to_owned(),
+            (None, false) => "key not in the file".to_owned(),
+        };
+        let coefficients = text::grouped(self.coefficients as u64);
+        let parts = if *segments == 1 { String::new() } else { format!(" in {segments} parts") };
+        format!(
+            "{basis}, {coefficients} coefficients{parts}, {planes} planes, step {step:e}, start {start}, {key}"
+        )
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,61 +1,16 @@
-//! From a `.wsp` file to tensors, one after the other, in bounded memory.
+//! The RAW and SYMBOLS sections from the first to the last, in bounded memory.
 
 use std::collections::VecDeque;
 
 use crate::container::error::{Reason, refuse};
 use crate::container::table::{Entry, Storage};
-use crate::container::{SectionKind, WspError, WspFile, limits, quantized, raw};
+use crate::container::{SectionKind, WspFile, limits, quantized, raw};
 use crate::entropy::{self, Alphabet};
 use crate::parallel;
-use crate::state_dict::StateDict;
 use crate::tensor::Tensor;
 
-impl WspFile {
-    /// Decodes all tensors in the order of the file and hands each over with its name. Beside the
-    /// tensor at hand a few sections are in memory, as many as there are threads.
-    ///
-    /// # Errors
-    /// `Malformed` if a section does not decode; or the first error that `consume` returns.
-    pub fn decode_each<E: From<WspError>>(
-        &self,
-        mut consume: impl FnMut(&str, Tensor) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut symbols = Symbols::new(self);
-        let mut raw = RawBytes::new(self);
-        for (index, entry) in self.entries.iter().enumerate() {
-            let tensor = match &entry.storage {
-                Storage::Raw => raw.tensor(entry),
-                Storage::Constant { element } => Ok(constant(entry, element)),
-                Storage::Quantized { scale, exponents, .. } => {
-                    symbols.tensor(index, entry, *scale, *exponents)
-                }
-            };
-            consume(&entry.info.name, tensor.map_err(|reason| reason.at(&self.path))?)?;
-        }
-        Ok(())
-    }
-
-    /// Decodes all tensors.
-    ///
-    /// # Errors
-    /// `Malformed` if a section does not decode.
-    pub fn state_dict(&self) -> Result<StateDict, WspError> {
-        let mut dict = StateDict::new();
-        self.decode_each(|name, tensor| -> Result<(), WspError> {
-            dict.insert(name, tensor);
-            Ok(())
-        })?;
-        Ok(dict)
-    }
-}
-
-fn constant(entry: &Entry, element: &[u8]) -> Tensor {
-    let info = &entry.info;
-    Tensor::from_bytes(info.dtype, info.shape.clone(), element.repeat(info.element_count()))
-}
-
 /// The RAW sections, inflated one at a time.
-struct RawBytes<'a> {
+pub(super) struct RawBytes<'a> {
     file: &'a WspFile,
     next_section: usize,
     /// Bytes that the sections from `next_section` on cover.
@@ -65,13 +20,13 @@ struct RawBytes<'a> {
 }
 
 impl<'a> RawBytes<'a> {
-    fn new(file: &'a WspFile) -> Self {
-        let raw = file.entries.iter().filter(|entry| entry.storage == Storage::Raw);
+    pub(super) fn new(file: &'a WspFile) -> Self {
+        let raw = file.entries().iter().filter(|entry| entry.storage == Storage::Raw);
         let uncovered = raw.map(|entry| entry.info.byte_count() as u64).sum();
         RawBytes { file, next_section: 0, uncovered, current: Vec::new(), position: 0 }
     }
 
-    fn tensor(&mut self, entry: &Entry) -> Result<Tensor, Reason> {
+    pub(super) fn tensor(&mut self, entry: &Entry) -> Result<Tensor, Reason> {
         let count = entry.info.byte_count();
         let mut bytes = Vec::with_capacity(count);
         while bytes.len() < count {
@@ -105,18 +60,18 @@ struct Part {
 }
 
 /// The SYMBOLS sections, decoded a few at a time.
-struct Symbols<'a> {
+pub(super) struct Symbols<'a> {
     file: &'a WspFile,
     next_section: usize,
     parts: VecDeque<Part>,
 }
 
 impl<'a> Symbols<'a> {
-    fn new(file: &'a WspFile) -> Self {
+    pub(super) fn new(file: &'a WspFile) -> Self {
         Symbols { file, next_section: 0, parts: VecDeque::new() }
     }
 
-    fn tensor(
+    pub(super) fn tensor(
         &mut self,
         index: usize,
         entry: &Entry,
@@ -170,7 +125,7 @@ impl<'a> Symbols<'a> {
 
     /// Decodes the next sections, as many as there are threads.
     fn advance(&mut self) -> Result<(), Reason> {
-        let WspFile { plan, entries, .. } = self.file;
+        let (plan, entries) = (self.file.plan(), self.file.entries());
         let left = plan.section_count() as usize - self.next_section;
         let first = self.next_section;
         let count = left.min(parallel::width());

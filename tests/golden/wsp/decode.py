@@ -1,0 +1,414 @@
+"""A decoder of projected tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11, 12, 13) alone.
+
+    pip install numpy
+    python tests/golden/wsp/decode.py
+
+Prints for every subspace-*.wsp beside this file the basis, the SHA-256 of the file and the first 16
+hexadecimal digits of the content hashes of what all its planes and of what 2 planes decode to: what
+crates/weightspace-core/tests/wsp_golden.rs pins.
+"""
+
+import hashlib
+import math
+import pathlib
+import struct
+import sys
+import zlib
+from fractions import Fraction
+
+import numpy as np
+
+NAMES = ["dense", "uniform", "hadamard", "sketch", "hash"]
+SIZES = [4, 8, 2, 2, 1, 1, 1, 2, 2, 4, 4, 8, 8]
+f32 = np.float32
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        assert self.at + count <= len(self.data)
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def byte(self):
+        return self.take(1)[0]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+
+# Section 11.
+def rotate(x, n):
+    return ((x << n) | (x >> (32 - n))) & 0xFFFFFFFF
+
+
+def chacha8(key, stream, block):
+    words = list(struct.unpack("<4I", b"expand 32-byte k")) + list(struct.unpack("<8I", key))
+    words += [block & 0xFFFFFFFF, block >> 32, stream & 0xFFFFFFFF, stream >> 32]
+    x = words[:]
+
+    def quarter(a, b, c, d):
+        for one, two, three, n in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)]:
+            x[one] = (x[one] + x[two]) & 0xFFFFFFFF
+            x[three] = rotate(x[three] ^ x[one], n)
+
+    for _ in range(4):
+        for i in range(4):
+            quarter(i, 4 + i, 8 + i, 12 + i)
+        for i in range(4):
+            quarter(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+    return [(a + b) & 0xFFFFFFFF for a, b in zip(x, words)]
+
+
+class Words:
+    def __init__(self, key, stream):
+        self.key, self.stream, self.blocks = key, stream, {}
+
+    def __getitem__(self, i):
+        if i // 16 not in self.blocks:
+            self.blocks[i // 16] = chacha8(self.key, self.stream, i // 16)
+        return self.blocks[i // 16][i % 16]
+
+
+# Section 12.
+class Matrix:
+    def __init__(self, basis, key, segment, d, k):
+        self.basis, self.d, self.k, self.streams = basis, d, k, {}
+        self.key, self.segment = key, segment
+        if basis == "hadamard":
+            self.blocks, a, t = [], 0, 0
+            for b in reversed(range(d.bit_length())):
+                if d >> b & 1:
+                    n = 1 << b
+                    self.blocks.append((a, n, b, k * a // d, k * (a + n) // d, t))
+                    a, t = a + n, t + 1
+
+    def words(self, n):
+        if n not in self.streams:
+            self.streams[n] = Words(self.key, (self.segment << 32) + n)
+        return self.streams[n]
+
+    def sign(self, i):
+        return -1 if self.words(0)[i // 32] >> (i % 32) & 1 else 1
+
+    def row(self, i):
+        """The entries of a row other than 0, by column; and their gain."""
+        d, k = self.d, self.k
+        if self.basis == "dense":
+
+            def entry(j):
+                bit = 16 * (j // 4 % 2) + 4 * (i % 4) + j % 4
+                return 1 if self.words(j // 128)[16 * (i // 4) + j // 8 % 16] >> bit & 1 else -1
+
+            return {j: entry(j) for j in range(k)}, Fraction(1)
+        if self.basis == "uniform":
+            word = lambda j: self.words(j // 16)[4 * i + j % 16 // 4]
+            entries = {j: 2 * (word(j) >> 8 * (j % 4) & 255) - 255 for j in range(k)}
+            return entries, Fraction(1, 21845)
+        if self.basis == "hadamard":
+            a, n, b, first, end, t = next(x for x in self.blocks if x[0] <= i < x[0] + x[1])
+            entries = {}
+            for j in range(first, end):
+                w = [self.words(1)[4 * t + x] for x in range(4)]
+                x = (j - first + w[0]) % n
+                for v in w[1:]:
+                    x = x * (v | 1) % n
+                    x ^= x >> max(1, -(-b // 2))
+                entries[j] = self.sign(i) * (-1 if bin(i - a & x).count("1") % 2 else 1)
+            return entries, Fraction(d, n)
+        g, j = divmod(i, k)
+        if (g + 1) * k <= d:
+            w = self.words(1)
+            f, c = (w[2 * g] * k >> 32) + 1, w[2 * g + 1] * k >> 32
+            while math.gcd(f, k) != 1:
+                f = f % k + 1
+            j = (f * j + c) % k
+        entries = {j: self.sign(i) if self.basis == "sketch" else 1}
+        return entries, Fraction(d, d // k + (j < d % k))
+
+
+# Section 5.
+class RangeDecoder:
+    M = (1 << 64) - 1
+
+    def __init__(self, data):
+        data = data + bytes(-len(data) % 4)
+        self.words = iter(struct.unpack(f"<{len(data) // 4}I", data))
+        self.lower, self.range = 0, self.M
+        self.point = self.next() << 32 | self.next()
+
+    def next(self):
+        return next(self.words, 0)
+
+    def renormalise(self):
+        if self.range < 1 << 32:
+            self.lower = self.lower << 32 & self.M
+            self.range = self.range << 32 & self.M
+            self.point = (self.point << 32 | self.next()) & self.M
+
+    def quantile(self):
+        scale = self.range >> 16
+        quantile = ((self.point - self.lower) & self.M) // scale
+        assert quantile < 1 << 16
+        return scale, quantile
+
+    def decide(self, p):
+        scale, quantile = self.quantile()
+        if quantile < p:
+            self.range = scale * p
+        else:
+            self.lower = (self.lower + scale * p) & self.M
+            self.range = scale * ((1 << 16) - p)
+        self.renormalise()
+        return quantile < p
+
+    def uniform_bit(self):
+        return int(not self.decide(1 << 15))
+
+
+# Section 6.
+SQUASH = [round(65536 / (1 + math.exp((16 - k) / 2))) for k in range(33)]
+clamp = lambda x, low, high: max(low, min(high, x))
+
+
+def squash(x):
+    i, f = (x + 2048) >> 7, (x + 2048) & 127
+    return (SQUASH[i] * (128 - f) + SQUASH[i + 1] * f) >> 7
+
+
+STRETCH = [next((x for x in range(-2047, 2048) if squash(x) >> 4 >= p), 2047) for p in range(4096)]
+
+
+class Mixture:
+    def __init__(self, nodes, contexts):
+        self.kinds = len(contexts)
+        self.counters = {}
+        self.weights = [[81920 // self.kinds] * self.kinds for _ in range(nodes)]
+
+    def decide(self, coder, node, contexts):
+        keys = [(kind, context, node) for kind, context in enumerate(contexts)]
+        counters = [self.counters.setdefault(key, [1 << 21, 0]) for key in keys]
+        weights = self.weights[node]
+        x = [STRETCH[p << 10 >> 20] for p, _ in counters]
+        p = squash(clamp(sum(a * b for a, b in zip(x, weights)) >> 16, -2047, 2047))
+        b = coder.decide(p)
+        e = (65536 if b else 0) - p
+        for i, counter in enumerate(counters):
+            step = (x[i] * e * 14 + (1 << 19)) >> 20
+            weights[i] = clamp(weights[i] + step, -(1 << 20), 1 << 20)
+            rate = (1 << 17) // (2 * counter[1] + 3)
+            counter[0] += ((((1 << 22) - 1 if b else 0) - counter[0]) * rate) >> 16
+            counter[1] = min(counter[1] + 1, 255)
+        return int(b)
+
+
+# Section 13.
+def level(x):
+    n = x.bit_length()
+    return clamp(2 * n + (x >> (n - 2) & 1 if n >= 2 else 0), 0, 23)
+
+
+def fine(x):
+    n = x.bit_length()
+    return clamp(4 * n + (x >> (n - 3) & 3 if n >= 3 else 0), 0, 47)
+
+
+def decode_planes(sections, segments, total, wanted):
+    """Coefficients from the first `wanted` of `total` planes."""
+    significance, refinement = Mixture(1, [15, 48, 24]), Mixture(8, [1, 24])
+    m = [[0] * k for k in segments]
+    negative = [[False] * k for k in segments]
+    b = total
+    for planes, content in sections:
+        coder = RangeDecoder(content)
+        for _ in range(planes):
+            if total - b == wanted:
+                break
+            b -= 1
+            for known, signs in zip(m, negative):
+                for j in range(len(known)):
+                    a = {
+                        i: (16 * v + 8) * (1 if i < j else 2) if v else 0
+                        for i, v in enumerate(known)
+                        if i != j
+                    }
+                    mean = sum(a.values()) // max(1, len(a))
+                    close = [v for i, v in a.items() if abs(i - j) <= 16]
+                    near = sum(close) // max(1, len(close))
+                    if known[j] == 0:
+                        contexts = [b, fine(mean), level(near)]
+                        if significance.decide(coder, 0, contexts):
+                            known[j], signs[j] = 1, coder.uniform_bit() == 1
+                    elif known[j] < 8:
+                        bit = refinement.decide(coder, known[j], [0, level(mean)])
+                        known[j] = 2 * known[j] + bit
+                    else:
+                        known[j] = 2 * known[j] + coder.uniform_bit()
+    r = b
+    value = lambda v: (v << r) + (1 << r >> 1) if v else 0
+    return [[-value(v) if s else value(v) for v, s in zip(*pair)] for pair in zip(m, negative)]
+
+
+def read_table(content):
+    r = Reader(zlib.decompress(content, -15))
+    n = r.varint()
+    codes = list(r.take(n))
+    shared = [r.varint() for _ in range(n)]
+    added = [r.varint() for _ in range(n)]
+    names, name = [], b""
+    for keep, more in zip(shared, added):
+        name = name[:keep] + r.take(more)
+        names.append(name.decode())
+    shapes, channels = [], None
+    for _ in range(n):
+        rank = r.byte()
+        shape = [channels] if rank == 0 else [r.varint() for _ in range(rank - 1)]
+        if len(shape) >= 2:
+            channels = shape[0]
+        shapes.append(shape)
+    tensors = [[a, b >> 4, b & 15, c, None] for a, b, c in zip(names, codes, shapes)]
+    for tensor in tensors:
+        if tensor[1] == 1:
+            tensor[4] = r.take(SIZES[tensor[2]])
+    assert r.at == len(r.data)
+    return tensors
+
+
+def decode(data, base, withheld, wanted):
+    """Name, type, shape and bytes of every tensor."""
+    assert data[:5] == b"\x8bWSP\x01" and data[5] == 1
+    assert hashlib.sha256(data[:-8]).digest()[:8] == data[-8:]
+    r = Reader(data[:-8])
+    r.take(6)
+    for _ in range(3):
+        r.take(r.varint())
+    r.take(16), r.varint(), r.varint()
+    sections = []
+    while r.at < len(r.data):
+        kind = r.byte()
+        content = r.take(r.varint())
+        if kind >= 4:
+            assert hashlib.sha256(data[: r.at - 2]).digest()[:2] == content[-2:]
+            content = content[:-2]
+        sections.append((kind, content))
+    of = lambda wanted: [content for kind, content in sections if kind == wanted]
+    table = read_table(of(1)[0])
+    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
+    raw = Reader(raw)
+
+    r = Reader(of(4)[0])
+    basis, start, kind = NAMES[r.byte()], r.byte(), r.byte()
+    if kind == 0:
+        key = struct.pack("<Q", r.varint()) + b"subspace"
+        key += bytes(32 - len(key))
+    else:
+        key = r.take(32) if kind == 1 else withheld
+    if start == 2 or any(t[1] == 5 for t in table):
+        assert r.take(32) == content_hash([(n, *t) for n, t in base.items()])
+    step = f32(struct.unpack("<f", r.take(4))[0])
+    segments = [(r.varint(), r.varint()) for _ in range(r.varint())]
+    planes = [(r.byte(), r.varint()) for _ in range(r.byte())]
+    assert r.at == len(r.data)
+    contents = of(5)
+    assert [length for _, length in planes] == [len(c) + 2 for c in contents]
+    total = sum(count for count, _ in planes)
+    coded = [(count, content) for (count, _), content in zip(planes, contents)]
+    coefficients = decode_planes(coded, [k for _, k in segments], total, min(wanted, total))
+
+    projected = [t for t in table if t[1] == 4]
+    weights, fan_in, t = {}, 1, 0
+    for number, (count, k) in enumerate(segments):
+        own = projected[t : t + count]
+        lengths = [math.prod(tensor[3]) for tensor in own]
+        matrix = Matrix(basis, key, number, sum(lengths), k)
+        row = 0
+        for (name, _, _, shape, _), length in zip(own, lengths):
+            if len(shape) >= 2:
+                fan_in = math.prod(shape[1:])
+            drawn, bound, out = Words(key, 2**63 + t), f32(math.sqrt(1 / fan_in)), []
+            for i in range(length):
+                entries, gain = matrix.row(row + i)
+                total_sum = sum(v * coefficients[number][j] for j, v in entries.items())
+                # The denominator is that of the gain in its own terms; the quotient is the same.
+                factor = f32(math.sqrt(gain.numerator / (gain.denominator * 3 * fan_in)))
+                begin = f32(0)
+                if start == 1:
+                    begin = (f32(2) * (f32(drawn[i] >> 8) * f32(2**-24)) - f32(1)) * bound
+                elif start == 2:
+                    kind, _, values = base[name]
+                    begin = f32(np.frombuffer(values, "<f2" if kind == 2 else "<f4")[i])
+                out.append(begin + f32(total_sum) * (step * factor))
+            weights[name] = np.array(out, "<f4").tobytes()
+            row, t = row + length, t + 1
+
+    tensors = []
+    for name, coding, kind, shape, element in table:
+        size = math.prod(shape) * SIZES[kind]
+        if coding == 0:
+            content = raw.take(size)
+        elif coding == 1:
+            content = element * math.prod(shape)
+        elif coding == 4:
+            content = weights[name]
+        else:
+            assert coding == 5 and base[name][:2] == (kind, shape)
+            content = base[name][2]
+        tensors.append((name, kind, shape, content))
+    return tensors
+
+
+# Section 9.
+def content_hash(tensors):
+    h = hashlib.sha256()
+    for name, kind, shape, content in sorted(tensors, key=lambda t: t[0].encode()):
+        name = name.encode()
+        h.update(struct.pack("<Q", len(name)) + name + bytes([kind]))
+        h.update(struct.pack(f"<{1 + len(shape)}Q", len(shape), *shape) + content)
+    return h.digest()
+
+
+class Numbers:
+    """Those of wsp_golden.rs."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def next(self, below):
+        self.state = (self.state * 6364136223846793005 + 1) % 2**64
+        return (self.state >> 33) % below
+
+    def value(self, largest):
+        magnitude = min(self.next(largest), self.next(largest), self.next(largest))
+        return magnitude if self.next(2) == 0 else -magnitude
+
+
+def make_base():
+    numbers, base = Numbers(11), {}
+    shapes = {"conv.weight": [8, 3, 3, 3], "conv.bias": [8], "linear.weight": [10, 17]}
+    for name, shape in shapes.items():
+        half = name.startswith("conv")
+        values = np.array([numbers.value(1000) / 512 for _ in range(math.prod(shape))])
+        base[name] = (2 if half else 0, shape, values.astype("<f2" if half else "<f4").tobytes())
+    base["norm.steps"] = (12, [], bytes([3] * 8))
+    return base
+
+
+def main():
+    folder = pathlib.Path(__file__).parent
+    for name in NAMES:
+        data = (folder / f"subspace-{name}.wsp").read_bytes()
+        hashes = [decode(data, make_base(), bytes(range(32)), wanted) for wanted in (99, 2)]
+        hashes = [content_hash(tensors).hex()[:16] for tensors in hashes]
+        print(f'("{name}", "{hashlib.sha256(data).hexdigest()}", "{hashes[0]}", "{hashes[1]}"),')
+
+
+if __name__ == "__main__":
+    sys.exit(main())
