@@ -18,6 +18,16 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
+    /// Writes a file of these bytes, whole or not at all.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(bytes)?;
+        file.commit()
+    }
+
     /// Starts a new file that will be renamed to `path`, in the same folder.
     ///
     /// # Errors

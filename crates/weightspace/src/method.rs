@@ -12,10 +12,16 @@ pub struct MethodInfo {
 }
 
 /// Every method, in the order of the codes in files.
-pub static METHODS: [MethodInfo; 1] = [MethodInfo {
-    method: Method::Quantize,
-    title: "Weights as integers of 2 to 8 bits times scales, entropy-coded",
-}];
+pub static METHODS: [MethodInfo; 2] = [
+    MethodInfo {
+        method: Method::Quantize,
+        title: "Weights as integers of 2 to 8 bits times scales, entropy-coded",
+    },
+    MethodInfo {
+        method: Method::Subspace,
+        title: "A key and a few coefficients of a pseudo-random basis (PRANC), to be trained",
+    },
+];
 
 /// The method of that name.
 pub fn find(name: &str) -> Option<&'static MethodInfo> {

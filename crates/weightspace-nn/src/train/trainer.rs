@@ -400,6 +400,11 @@ impl<'a> Trainer<'a> {
         self.expanded(coefficients, running)
     }
 
+    /// The coefficients that the configuration selects: those of the best evaluated, or those of now.
+    pub fn result_coefficients(&self) -> &[f32] {
+        self.best.as_ref().map_or(self.averaged(), |best| &best.coefficients)
+    }
+
     /// The network that the configuration selects: the best evaluated, or the one of now.
     pub fn result(&mut self) -> ModelState {
         match self.best.clone() {

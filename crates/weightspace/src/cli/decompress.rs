@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use weightspace_core::checkpoint::SafetensorsWriter;
-use weightspace_core::container::WspFile;
 
+use super::decoding::DecodeArgs;
+use super::model::{Model, Source};
 use super::output::{self, OutputArgs};
 use super::{Global, Outcome, text};
 
@@ -18,6 +19,8 @@ pub struct Decompress {
     file: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    decoding: DecodeArgs,
 }
 
 #[derive(Serialize)]
@@ -31,9 +34,13 @@ struct Report<'a> {
 pub fn run(arguments: &Decompress, global: &Global) -> anyhow::Result<Outcome> {
     let OutputArgs { output: path, force } = &arguments.output;
     output::check(path, *force)?;
-    let file = WspFile::open(&arguments.file)?;
+    let model = Model::open_with(&arguments.file, &arguments.decoding)?;
+    let Source::Wsp(file) = model.source() else {
+        anyhow::bail!("{}: not a .wsp file", arguments.file.display());
+    };
+    let decoder = model.decoder(file)?;
     let mut writer = SafetensorsWriter::create(path, file.tensors(), &BTreeMap::new())?;
-    file.decode_each(|_, tensor| Ok::<_, anyhow::Error>(writer.write(&tensor)?))?;
+    decoder.decode_each(|_, tensor| Ok::<_, anyhow::Error>(writer.write(&tensor)?))?;
     writer.finish()?;
     let bytes = std::fs::metadata(path)?.len();
     let report = Report { output: path, bytes, tensors: file.tensors().len() };

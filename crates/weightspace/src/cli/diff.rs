@@ -1,11 +1,13 @@
 //! `weightspace diff`: how two models differ, tensor by tensor.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use weightspace_core::WspFile;
 
 use super::compare::{Comparison, TensorComparison, compare};
+use super::decoding::DecodeArgs;
 use super::model::Model;
 use super::table::{Align, Table};
 use super::{Global, Outcome, text};
@@ -17,11 +19,19 @@ pub struct Diff {
     a: PathBuf,
     /// Checkpoint or .wsp file
     b: PathBuf,
+    #[command(flatten)]
+    decoding: DecodeArgs,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Diff, global: &Global) -> anyhow::Result<Outcome> {
-    let comparison = compare(&Model::open(&arguments.a)?, &Model::open(&arguments.b)?)?;
+    let Diff { a, b, decoding } = arguments;
+    // What a .wsp file needs is of no use to a checkpoint.
+    let open = |path: &Path| match WspFile::is_wsp(path) {
+        true => Model::open_with(path, decoding),
+        false => Model::open(path),
+    };
+    let comparison = compare(&open(a)?, &open(b)?)?;
     global.print(&comparison, |out| write(&comparison, out))?;
     Ok(Outcome::of_check(comparison.identical))
 }

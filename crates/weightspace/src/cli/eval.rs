@@ -7,6 +7,7 @@ use serde::Serialize;
 use weightspace_nn::data::{Preprocessing, Split};
 use weightspace_nn::train::peak_memory_bytes;
 
+use super::decoding::DecodeArgs;
 use super::model::{ArchArgs, Model};
 use super::setup::Setup;
 use super::{Global, Outcome, text};
@@ -28,6 +29,8 @@ pub struct Eval {
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
     arch: ArchArgs,
+    #[command(flatten)]
+    decoding: DecodeArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,7 +55,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(arguments: &Eval, global: &Global) -> anyhow::Result<Outcome> {
-    let model = Model::open(&arguments.file)?;
+    let model = Model::open_with(&arguments.file, &arguments.decoding)?;
     let net = model.net(&arguments.arch.arch)?;
     let split = match arguments.split {
         Part::Train => Split::Train,

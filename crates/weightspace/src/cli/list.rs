@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use weightspace::method::METHODS;
+use weightspace_core::basis::BASES;
 use weightspace_core::checkpoint::FORMATS;
 use weightspace_nn::arch;
 use weightspace_nn::data::{DATASETS, PRESETS};
@@ -18,6 +19,7 @@ struct Tables {
     data: Vec<Data>,
     formats: Vec<Entry>,
     methods: Vec<Entry>,
+    bases: Vec<Entry>,
     preprocessing: Vec<Preset>,
     training: Vec<Recipe>,
 }
@@ -88,6 +90,7 @@ impl Tables {
             preprocessing: data.preprocessing,
         });
         let formats = FORMATS.iter().map(|f| Entry { name: f.name, title: f.description });
+        let bases = BASES.iter().map(|b| Entry { name: b.name, title: b.title });
         let methods = METHODS.iter().map(|m| Entry { name: m.method.name(), title: m.title });
         let presets = PRESETS.iter().map(|p| Preset { name: p.name, mean: p.mean, std: p.std });
         let recipe = |p: &RecipePreset| Recipe { name: p.name, title: p.title, flags: p.line() };
@@ -96,6 +99,7 @@ impl Tables {
             data: data.collect(),
             formats: formats.collect(),
             methods: methods.collect(),
+            bases: bases.collect(),
             preprocessing: presets.collect(),
             training: RECIPES.iter().map(recipe).collect(),
         }
@@ -116,6 +120,8 @@ impl Tables {
         section(out, "\nFormats that are read", formats)?;
         let methods = self.methods.iter().map(|entry| (entry.name, entry.title.to_owned()));
         section(out, "\nMethods", methods)?;
+        let bases = self.bases.iter().map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nBases of the method subspace", bases)?;
         let title = "\nPreprocessing: NAME[-padN], or mean=..,std=..[,pad=N]";
         let presets = self.preprocessing.iter();
         section(

@@ -15,11 +15,13 @@ pub mod train;
 pub mod verify;
 
 mod compare;
+mod decoding;
 mod global;
 mod model;
 mod output;
 mod progress;
 mod setup;
+mod subspace;
 mod table;
 mod text;
 

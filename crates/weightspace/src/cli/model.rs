@@ -6,13 +6,16 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
-use weightspace_core::container::WspFile;
-use weightspace_core::{Checkpoint, StateDict, Tensor, TensorInfo};
+use weightspace_core::random::Key;
+use weightspace_core::{
+    Checkpoint, DecodeOptions, Decoder, StateDict, Tensor, TensorInfo, WspError, WspFile,
+};
 use weightspace_nn::Net;
 use weightspace_nn::arch::{self, ArchOptions};
 
+use super::decoding::{DecodeArgs, read_key};
 use super::{Global, text};
 
 /// Key of the metadata in which `weightspace train` states a model's architecture.
@@ -57,23 +60,67 @@ pub enum Source {
     /// A checkpoint; its tensors are read one by one.
     Checkpoint(Checkpoint),
     /// A `.wsp` file; its tensors are decoded all together.
-    Wsp(WspFile),
+    Wsp(Box<WspFile>),
 }
 
 /// An opened model: names, types and shapes are known, no tensor has been read.
 pub struct Model {
     path: PathBuf,
     source: Source,
+    base: Option<StateDict>,
+    key: Option<Key>,
+    planes: Option<usize>,
 }
 
 impl Model {
     /// Opens a model of any format.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Model::open_with(path, &DecodeArgs::default())
+    }
+
+    /// Opens a model of any format with what decoding it may need.
+    pub fn open_with(path: &Path, needs: &DecodeArgs) -> anyhow::Result<Self> {
         let source = match WspFile::is_wsp(path) {
-            true => Source::Wsp(WspFile::open(path)?),
+            true if needs.fraction.is_some() => Source::Wsp(WspFile::open_prefix(path)?.into()),
+            true => Source::Wsp(WspFile::open(path)?.into()),
             false => Source::Checkpoint(Checkpoint::open(path)?),
         };
-        Ok(Model { path: path.to_owned(), source })
+        let path = path.to_owned();
+        let mut model = Model { path, source, base: None, key: None, planes: None };
+        if let Some(fraction) = needs.fraction {
+            model.planes = Some(model.planes_within(fraction)?);
+        }
+        if let Some(base) = &needs.base {
+            model.base = Some(Model::open(base)?.state_dict()?);
+        }
+        model.key = needs.key_file.as_deref().map(read_key).transpose()?;
+        Ok(model)
+    }
+
+    /// Number of bit planes of coefficients in this share of the whole file.
+    fn planes_within(&self, fraction: f64) -> anyhow::Result<usize> {
+        let shown = self.path.display();
+        let Source::Wsp(file) = &self.source else {
+            bail!("{shown}: --fraction is for .wsp files of the method subspace");
+        };
+        ensure!(file.projection().is_some(), "{shown}: the file has no bit planes for --fraction");
+        let whole = file.whole_bytes();
+        // Of a file that is cut, all that is there.
+        let planes = file.planes_within((fraction * whole as f64) as u64).min(file.planes());
+        let least = (1..=whole).find(|&bytes| file.planes_within(bytes) > 0).unwrap_or(whole);
+        ensure!(
+            planes > 0,
+            "{shown}: the first bit plane of coefficients ends after {least} of {whole} bytes; a \
+             larger share is needed, --fraction {:.2}",
+            (100.0 * least as f64 / whole as f64).ceil() / 100.0
+        );
+        Ok(planes)
+    }
+
+    /// The decoder of a `.wsp` file, with what was given for it.
+    pub fn decoder<'a>(&'a self, file: &'a WspFile) -> Result<Decoder<'a>, WspError> {
+        let Model { base, key, planes, .. } = self;
+        file.decoder(DecodeOptions { base: base.as_ref(), key: *key, planes: *planes })
     }
 
     /// Where it was found.
@@ -117,7 +164,7 @@ impl Model {
     pub fn state_dict(&self) -> anyhow::Result<StateDict> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Ok(checkpoint.state_dict()?),
-            Source::Wsp(file) => Ok(file.state_dict()?),
+            Source::Wsp(file) => Ok(self.decoder(file)?.state_dict()?),
         }
     }
 
@@ -125,7 +172,7 @@ impl Model {
     pub fn tensor_reader(&self) -> anyhow::Result<TensorReader<'_>> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Ok(TensorReader::Checkpoint(checkpoint)),
-            Source::Wsp(file) => Ok(TensorReader::Decoded(file.state_dict()?)),
+            Source::Wsp(_) => Ok(TensorReader::Decoded(self.state_dict()?)),
         }
     }
 

@@ -9,6 +9,7 @@ use weightspace_core::StateDict;
 use weightspace_nn::data::{Preprocessing, Split};
 
 use super::compare::compare;
+use super::decoding::DecodeArgs;
 use super::model::{ArchChoice, Model, Source};
 use super::setup::Setup;
 use super::{Global, Outcome, text};
@@ -28,6 +29,8 @@ pub struct Verify {
     /// data set's]
     #[arg(long, value_name = "P", requires = "data")]
     preprocessing: Option<Preprocessing>,
+    #[command(flatten)]
+    decoding: DecodeArgs,
 }
 
 /// What was found.
@@ -60,7 +63,7 @@ pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
 
 /// Checks the file, and says nothing about it.
 pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
-    let model = Model::open(&arguments.file)?;
+    let model = Model::open_with(&arguments.file, &arguments.decoding)?;
     let Source::Wsp(file) = model.source() else {
         anyhow::bail!("{}: not a .wsp file", arguments.file.display());
     };

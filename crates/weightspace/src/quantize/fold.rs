@@ -38,7 +38,7 @@ pub struct Folded {
 }
 
 /// The variance that makes a batch normalisation with weight 1 the identity in f32.
-fn unit_variance(eps: f32) -> f32 {
+pub fn unit_variance(eps: f32) -> f32 {
     1.0 - eps
 }
 

@@ -6,7 +6,7 @@
 //! for bytes or accuracy is met by sharing the bits out by measured sensitivity.
 
 mod allocate;
-mod fold;
+pub(crate) mod fold;
 mod grid;
 mod layer;
 mod layerwise;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use weightspace_core::basis::Basis;
+use weightspace_core::basis::{Basis, Start};
 
 /// What a subspace is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct SubspaceConfig {
     pub seed: Option<u64>,
     /// Bits of a coefficient in the file, 2 to 16. Below 8 they are rounded while they are trained.
     pub bits: u8,
+    /// Bits of the numbers of normalisations in the file, 2 to 16.
+    pub norm_bits: u8,
 }
 
 impl Default for SubspaceConfig {
@@ -32,6 +34,18 @@ impl Default for SubspaceConfig {
             split: Split::Flat,
             seed: None,
             bits: 8,
+            norm_bits: 8,
+        }
+    }
+}
+
+impl SubspaceConfig {
+    /// What coefficients are added to: the base of a difference, drawn weights, or, for HashedNets, nothing.
+    pub fn start(&self, is_delta: bool) -> Start {
+        match self.basis {
+            _ if is_delta => Start::Base,
+            Basis::Hash => Start::Zero,
+            _ => Start::Drawn,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! [`Parameterization`]: weightspace_nn::train::Parameterization
 
 mod config;
+mod file;
 mod map;
 mod parameterization;
 mod quantizer;
@@ -17,8 +18,9 @@ mod regress;
 mod tensors;
 
 pub use config::{Split, SubspaceConfig};
+pub use file::{EncodeError, FileOptions, encode};
 pub use map::Map;
 pub use parameterization::Subspace;
 pub use quantizer::Quantizer;
 pub use regress::{Regression, regress};
-pub use tensors::{SubspaceError, projection};
+pub use tensors::{SubspaceError, is_projected, projection};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use weightspace_core::basis::{Basis, Projection, Start};
+use weightspace_core::basis::{Projection, Start};
 use weightspace_core::random::{Key, Stream};
 use weightspace_nn::Net;
 use weightspace_nn::optim::{ParameterGroup, ParameterGroups};
@@ -39,7 +39,7 @@ struct Placed {
 impl Subspace {
     /// A subspace of a network, around the weights that `key` draws, or, for a delta, around `weights`
     /// (in the order of [`Net::layout`]), which are at any rate those with which normalisations begin.
-    /// Around nothing for [`Basis::Hash`], whose coefficients are drawn instead.
+    /// Around nothing for a hash, whose coefficients are drawn instead.
     ///
     /// # Errors
     /// If the numbers of coefficients do not fit the network.
@@ -50,11 +50,7 @@ impl Subspace {
         weights: &[f32],
         is_delta: bool,
     ) -> Result<Self, SubspaceError> {
-        let start = match config.basis {
-            _ if is_delta => Start::Base,
-            Basis::Hash => Start::Zero,
-            _ => Start::Drawn,
-        };
+        let start = config.start(is_delta);
         let projection = projection(net, config, key, start)?;
         let (tensors, dense) = places(net);
         let map = Map::new(projection);
@@ -73,7 +69,7 @@ impl Subspace {
             initial.extend_from_slice(&weights[tensor.weights.clone()]);
         }
         Ok(Subspace {
-            rounding: (config.bits < 8).then(|| Quantizer::new(config.bits)),
+            rounding: Some(Quantizer::new(config.bits)).filter(|q| q.rounds_in_training()),
             rounded: vec![0.0; map.gains().len()],
             projected: vec![0.0; begin.len()],
             start: begin,

@@ -21,6 +21,20 @@ impl Quantizer {
         (1 << (self.bits - 1)) - 1
     }
 
+    /// Whether coefficients are rounded while they are trained: below 8 bits, where rounding them
+    /// afterwards costs accuracy.
+    pub fn rounds_in_training(self) -> bool {
+        self.bits < 8
+    }
+
+    /// The step for a file: that of training, or else the best.
+    pub fn step(self, coefficients: &[f32]) -> f32 {
+        match self.rounds_in_training() {
+            true => self.steady_step(coefficients),
+            false => self.best_step(coefficients),
+        }
+    }
+
     /// A step in proportion to the root of the mean square of the coefficients: that with the least
     /// error for a normal distribution (Max 1960). It changes little from one training step to the next.
     pub fn steady_step(self, coefficients: &[f32]) -> f32 {

@@ -35,12 +35,12 @@ pub enum SubspaceError {
         layers: usize,
     },
     /// A number of bits out of its range.
-    #[error("{0} bits of a coefficient, expected 2 to 16")]
+    #[error("{0} bits of a number, expected 2 to 16")]
     Bits(u8),
 }
 
 /// Whether coefficients stand for a tensor: weights and biases of convolutions and linear layers.
-pub(super) fn is_projected(kind: ParameterKind) -> bool {
+pub fn is_projected(kind: ParameterKind) -> bool {
     matches!(kind, ParameterKind::Weight | ParameterKind::Bias)
 }
 
@@ -54,8 +54,10 @@ pub fn projection(
     key: Key,
     start: Start,
 ) -> Result<Projection, SubspaceError> {
-    if !(2..=16).contains(&config.bits) {
-        return Err(SubspaceError::Bits(config.bits));
+    for bits in [config.bits, config.norm_bits] {
+        if !(2..=16).contains(&bits) {
+            return Err(SubspaceError::Bits(bits));
+        }
     }
     let specs: Vec<_> = net.parameters().into_iter().filter(|s| is_projected(s.kind)).collect();
     let tensor = |s: &ParameterSpec| ProjectedTensor { len: s.element_count(), fan_in: s.fan_in };
@@ -194,6 +196,6 @@ mod tests {
         );
         let config = SubspaceConfig { bits: 1, basis: Basis::Dense, ..SubspaceConfig::default() };
         let error = projection(&net("mlp:4-3"), &config, Key::from_seed(0), Start::Zero);
-        assert_eq!(error.unwrap_err().to_string(), "1 bits of a coefficient, expected 2 to 16");
+        assert_eq!(error.unwrap_err().to_string(), "1 bits of a number, expected 2 to 16");
     }
 }

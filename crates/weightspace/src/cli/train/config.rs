@@ -40,6 +40,9 @@ pub struct RunConfig {
     /// Model around which coefficients are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
+    /// Key of the basis in place of a seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
     /// Train coefficients of a basis; without, every weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subspace: Option<SubspaceConfig>,

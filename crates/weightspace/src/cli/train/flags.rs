@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
-use weightspace::subspace::Split;
-use weightspace_core::basis::Basis;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
@@ -14,6 +12,7 @@ use weightspace_nn::schedule::{Milestones, Schedule, Span, Warmup};
 use weightspace_nn::train::{Selection, TrainConfig};
 
 use super::config::RunConfig;
+use crate::cli::subspace::SubspaceArgs;
 
 /// What is trained, on what and how; what is not given stays as it was.
 #[derive(Args, Clone, Debug, Default)]
@@ -131,25 +130,8 @@ struct SubspaceFlags {
     /// model.wsp then holds) [default: dense]
     #[arg(long, value_name = "M", value_parser = ["dense", "subspace"])]
     method: Option<String>,
-    /// Basis as `weightspace list` names it [default: hadamard]
-    #[arg(long, value_name = "NAME")]
-    basis: Option<Basis>,
-    /// Number of coefficients of the network [default: 10000]
-    #[arg(long, value_name = "N")]
-    k: Option<usize>,
-    /// Which tensors share coefficients: flat (all), per-layer, or numbers of every layer as 100,400,20
-    /// [default: flat]
-    #[arg(long, value_name = "HOW")]
-    split: Option<Split>,
-    /// Seed of the basis [default: that of the training]
-    #[arg(long, value_name = "N")]
-    basis_seed: Option<u64>,
-    /// Bits of a coefficient in the file; below 8 they are rounded while they are trained [default: 8]
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16))]
-    coefficient_bits: Option<u8>,
-    /// Train a difference to this checkpoint or .wsp file, which the result then needs
-    #[arg(long, value_name = "FILE", conflicts_with = "init")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    subspace: SubspaceArgs,
 }
 
 fn selection(text: &str) -> Result<Selection, String> {
@@ -297,27 +279,19 @@ impl SubspaceFlags {
             Some(_) => config.subspace = None,
             None => {}
         }
-        fill(&mut config.base, &self.base);
-        if let Some(subspace) = &mut config.subspace {
-            set(&mut subspace.basis, &self.basis);
-            set(&mut subspace.coefficients, &self.k);
-            set(&mut subspace.split, &self.split);
-            fill(&mut subspace.seed, &self.basis_seed);
-            set(&mut subspace.bits, &self.coefficient_bits);
-            return Ok(());
-        }
-        let given = [
-            ("--basis", self.basis.is_some()),
-            ("--k", self.k.is_some()),
-            ("--split", self.split.is_some()),
-            ("--basis-seed", self.basis_seed.is_some()),
-            ("--coefficient-bits", self.coefficient_bits.is_some()),
-            ("--base", config.base.is_some()),
-        ];
-        match given.iter().find(|flag| flag.1) {
-            Some((flag, _)) => bail!("{flag} needs --method subspace"),
-            None => Ok(()),
-        }
+        let given = self.subspace.first_given();
+        let Some(subspace) = &mut config.subspace else {
+            return match given {
+                Some(flag) => bail!("{flag} needs --method subspace"),
+                None => Ok(()),
+            };
+        };
+        self.subspace.apply(subspace);
+        fill(&mut config.base, &self.subspace.base);
+        fill(&mut config.key_file, &self.subspace.key_file);
+        let both = config.base.is_some() && config.init.is_some();
+        ensure!(!both, "--init and --base: training begins with one or the other");
+        Ok(())
     }
 }
 

@@ -81,6 +81,11 @@ impl Inputs {
         }
     }
 
+    /// The tensors that training begins with, if they are of a file: the initial model or the base.
+    pub fn init(&self) -> Option<&StateDict> {
+        self.init.as_ref()
+    }
+
     /// What `run.json` says.
     pub fn record(&self) -> Record<'_> {
         let Hashes { test_data, init, teacher } = &self.hashes;

@@ -5,10 +5,10 @@ pub mod presets;
 mod config;
 mod flags;
 mod inputs;
+mod product;
 mod record;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,11 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use serde_json::json;
 use weightspace::subspace::Subspace;
 use weightspace_core::StateDict;
-use weightspace_core::checkpoint::write_safetensors;
-use weightspace_core::random::Key;
 use weightspace_nn::train::{
     CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, Score, Trainer,
 };
@@ -31,16 +28,16 @@ use self::config::RunConfig;
 use self::flags::Flags;
 use self::inputs::Inputs;
 use self::presets::PresetName;
-use self::record::{MODEL, MODEL_CONFIG};
+use self::product::Product;
 use self::watch::Watch;
-use super::model::{ARCH_KEY, PREPROCESSING_KEY};
+use super::subspace::key;
 use super::{Global, Outcome, text};
 
 /// Train a network on the CPU
 ///
 /// The same command continues a training that was interrupted, with the same result as if it had not
-/// been. The folder holds model.safetensors and config.json, the run's settings (run.json), one line per
-/// evaluation (metrics.jsonl) and the newest checkpoint.
+/// been. The folder holds model.safetensors and config.json, for the method subspace also model.wsp, the
+/// run's settings (run.json), one line per evaluation (metrics.jsonl) and the newest checkpoint.
 #[derive(Args)]
 pub struct Train {
     /// Recipe to begin with, as `weightspace list` shows them; other options change it
@@ -161,7 +158,7 @@ fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Paramete
     let Some(subspace) = &config.subspace else {
         return Ok(Box::new(Dense::new(net, weights)));
     };
-    let key = Key::for_purpose(subspace.seed.unwrap_or(config.training.seed), "subspace");
+    let (key, _) = key(subspace, config.key_file.as_deref(), config.training.seed)?;
     let is_delta = config.base.is_some();
     Ok(Box::new(Subspace::new(net, subspace, key, &weights, is_delta)?))
 }
@@ -193,11 +190,11 @@ fn train(
         );
         return Ok(Outcome::Interrupted);
     }
-    let model = trainer.result().to_state_dict(&inputs.net);
-    let metrics = final_metrics(inputs, &trainer, &model)?;
+    let product = Product::new(inputs, &mut trainer)?;
+    let metrics = final_metrics(inputs, &trainer, &product.model)?;
     folder.append(&metrics)?;
-    write_model(inputs, &model, output)?;
-    report(inputs, metrics, output, global)
+    let file = product.write(inputs, output)?;
+    report(inputs, metrics, output, &file, global)
 }
 
 /// How well the model does on the test images, or, where there are none, on the held-out ones.
@@ -214,31 +211,14 @@ fn final_metrics(
     Ok(trainer.metrics("test", Some(score)))
 }
 
-/// The model's file last: it is there when the run is finished.
-fn write_model(inputs: &Inputs, model: &StateDict, folder: &Path) -> anyhow::Result<()> {
-    let (arch, preprocessing) = (inputs.net.arch(), inputs.preprocessing.to_string());
-    let config = json!({
-        "arch": arch,
-        "preprocessing": preprocessing,
-        "data": inputs.data(),
-        "classes": inputs.images.class_names(),
-    });
-    record::write_json(&folder.join(MODEL_CONFIG), &config)?;
-    let metadata = BTreeMap::from([
-        (ARCH_KEY.to_owned(), arch.to_owned()),
-        (PREPROCESSING_KEY.to_owned(), preprocessing),
-    ]);
-    Ok(write_safetensors(&folder.join(MODEL), model, &metadata)?)
-}
-
 fn report(
     inputs: &Inputs,
     metrics: Metrics,
     output: &Path,
+    file: &Path,
     global: &Global,
 ) -> anyhow::Result<Outcome> {
-    let file = output.join(MODEL);
-    let bytes = fs::metadata(&file).with_context(|| file.display().to_string())?.len();
+    let bytes = fs::metadata(file).with_context(|| file.display().to_string())?.len();
     let report = Report {
         arch: inputs.net.arch(),
         data: inputs.data(),

@@ -15,6 +15,7 @@ use super::config::{RunConfig, read_text};
 /// File names within a run's folder.
 pub const RUN: &str = "run.json";
 pub const MODEL: &str = "model.safetensors";
+pub const COMPRESSED_MODEL: &str = "model.wsp";
 pub const MODEL_CONFIG: &str = "config.json";
 
 /// Parts of a record that may differ in a continuation: files are compared by their contents.
@@ -78,7 +79,7 @@ impl Record<'_> {
         let mut run = RunFolder::open(folder, policy)?;
         if !known {
             // The model first: a folder with a model and a record counts as finished.
-            for name in [MODEL, MODEL_CONFIG, RUN] {
+            for name in [MODEL, COMPRESSED_MODEL, MODEL_CONFIG, RUN] {
                 remove(&folder.join(name))?;
             }
             run.clear()?;

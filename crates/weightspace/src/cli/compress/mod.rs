@@ -1,29 +1,29 @@
 //! `weightspace compress`: a model into one small `.wsp` file.
 
+mod quantize;
+mod subspace;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use weightspace::method::{self, METHODS, MethodInfo};
-use weightspace::quantize::{self, Images, Options, Target};
+use weightspace::quantize::Images;
 use weightspace_core::container::{self, Header, Method};
+use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::Net;
 use weightspace_nn::data::{Preprocessing, Split};
 
+use self::quantize::QuantizeArgs;
+use self::subspace::RegressionArgs;
 use super::model::{ArchArgs, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::{Global, Outcome, output, text};
-
-/// Bits of a weight when nothing else is asked for.
-const DEFAULT_BITS: u8 = 8;
-
-/// Calibration images when the number is not given.
-const DEFAULT_CALIBRATION: usize = 512;
 
 /// Compress a checkpoint into one small .wsp file
 #[derive(Args)]
@@ -50,44 +50,16 @@ pub struct Compress {
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
     quantize: QuantizeArgs,
+    #[command(flatten)]
+    subspace: RegressionArgs,
     /// Print what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-#[derive(Args)]
-#[command(next_help_heading = "Options of --method quantize")]
-struct QuantizeArgs {
-    /// Bits of every weight, 2 to 8 [default: 8]
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8),
-          conflicts_with_all = ["target_bytes", "target_accuracy"])]
-    bits: Option<u8>,
-    /// Largest size of the file
-    #[arg(long, value_name = "N", conflicts_with = "target_accuracy")]
-    target_bytes: Option<u64>,
-    /// Smallest accuracy on held-out training images, as a fraction
-    #[arg(long, value_name = "A", value_parser = fraction, requires = "data")]
-    target_accuracy: Option<f64>,
-    /// Round by second order and correct biases with N training images, without labels [default:
-    /// 512 where --data comes with a target, else 0]
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "512", requires = "data")]
-    calibrate: Option<usize>,
-    /// Keep batch normalisations apart from the layers before them
-    #[arg(long)]
-    no_fold: bool,
-}
-
 fn method_parser() -> impl TypedValueParser<Value = &'static MethodInfo> {
     let names = PossibleValuesParser::new(METHODS.iter().map(|info| info.method.name()));
     names.map(|name| method::find(&name).expect("a possible value is a name of the table"))
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    let value = text.parse().map_err(|_| "not a number".to_owned())?;
-    match value {
-        0.0..=1.0 => Ok(value),
-        _ => Err("not a fraction from 0 to 1".to_owned()),
-    }
 }
 
 #[derive(Serialize)]
@@ -99,6 +71,9 @@ struct Report<'a> {
     original_bytes: u64,
     parameters: u64,
     seconds: f64,
+    /// Of the method subspace: share of the weights' sum of squares that the file holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_energy: Option<f64>,
 }
 
 /// What `--dry-run` prints.
@@ -124,7 +99,7 @@ pub fn run(arguments: &Compress, global: &Global) -> anyhow::Result<Outcome> {
             let report = job.write(path, global)?;
             global.print(&report, |out| report.write(out))?;
         }
-        _ => Plan::new(arguments, &job.model, &job.header).print(global)?,
+        _ => Plan::new(&job).print(global)?,
     }
     Ok(Outcome::Done)
 }
@@ -151,6 +126,13 @@ impl<'a> Job<'a> {
         if let Some(path) = &arguments.output {
             output::check(path, arguments.force)?;
         }
+        let other = match arguments.method.method {
+            Method::Subspace => arguments.quantize.first_given(),
+            _ => arguments.subspace.first_given(),
+        };
+        if let Some(flag) = other {
+            bail!("{flag} is no option of --method {}", arguments.method.method.name());
+        }
         let model = Model::open(&arguments.model)?;
         let setup = calibration_images(arguments, &model, global)?;
         let net = match &setup {
@@ -166,6 +148,37 @@ impl<'a> Job<'a> {
         let weights = self.model.state_dict()?;
         let mut header = self.header.clone();
         header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
+        let net = self.net.as_ref();
+        let (bytes, kept_energy) = match header.method {
+            Method::Subspace => {
+                let net = self.model.net(&self.arguments.arch.arch)?;
+                let encoded = self.arguments.subspace.encode(&header, &net, &weights, global);
+                let named = encoded.with_context(|| self.model.path().display().to_string());
+                let (bytes, regression) = named?;
+                (bytes, Some(regression.kept_energy))
+            }
+            _ => (self.quantized(&header, &weights, global)?, None),
+        };
+        AtomicFile::write_bytes(path, &bytes).with_context(|| path.display().to_string())?;
+        Ok(Report {
+            method: header.method.name(),
+            arch: net.map(Net::arch),
+            output: path,
+            bytes: bytes.len() as u64,
+            original_bytes: header.source_bytes,
+            parameters: header.source_parameters,
+            seconds: start.elapsed().as_secs_f64(),
+            kept_energy,
+        })
+    }
+
+    /// The bytes of a file of the method quantize.
+    fn quantized(
+        &self,
+        header: &Header,
+        weights: &StateDict,
+        global: &Global,
+    ) -> anyhow::Result<Vec<u8>> {
         let images = self
             .setup
             .as_ref()
@@ -173,25 +186,11 @@ impl<'a> Job<'a> {
         let bar = Bar::new(global);
         let progress = |phase: &str, done, total| bar.report(phase, done, total);
         let (net, with_data) = (self.net.as_ref(), self.arguments.data.is_some());
-        let tensors = match header.method {
-            Method::Quantize => {
-                let options = self.arguments.quantize.options(with_data, global);
-                quantize::compress(&header, &weights, net, images, &options, &progress)
-            }
-            other => unreachable!("{} is not in the table of methods", other.name()),
-        };
+        let options = self.arguments.quantize.options(with_data, global);
+        let tensors =
+            weightspace::quantize::compress(header, weights, net, images, &options, &progress);
         let tensors = tensors.with_context(|| self.model.path().display().to_string())?;
-        drop(bar);
-        let bytes = container::write(path, &header, &tensors)?;
-        Ok(Report {
-            method: header.method.name(),
-            arch: net.map(Net::arch),
-            output: path,
-            bytes,
-            original_bytes: header.source_bytes,
-            parameters: header.source_parameters,
-            seconds: start.elapsed().as_secs_f64(),
-        })
+        Ok(container::encode(header, &tensors)?)
     }
 }
 
@@ -228,36 +227,6 @@ fn header(
     })
 }
 
-impl QuantizeArgs {
-    fn options(&self, with_data: bool, global: &Global) -> Options {
-        let target = match (self.target_bytes, self.target_accuracy) {
-            (Some(bytes), _) => Target::Bytes(bytes),
-            (None, Some(accuracy)) => Target::Accuracy(accuracy),
-            (None, None) => Target::Bits(self.bits.unwrap_or(DEFAULT_BITS)),
-        };
-        let fold = !self.no_fold;
-        // Sharing bits out needs images to measure with: whoever names a data set means to use it.
-        let wanted = with_data && !matches!(target, Target::Bits(_));
-        let calibrate = self.calibrate.unwrap_or(if wanted { DEFAULT_CALIBRATION } else { 0 });
-        Options { target, fold, calibrate, seed: global.seed() }
-    }
-
-    /// Bytes of the file that these options lead to, without what entropy coding saves.
-    fn estimated_bytes(&self, model: &Model) -> u64 {
-        const NAME_AND_SHAPE: u64 = 24;
-        let bits = u64::from(self.bits.unwrap_or(DEFAULT_BITS));
-        let tensor_bytes = |tensor: &weightspace_core::TensorInfo| {
-            let content = match tensor.dtype.is_float() && tensor.shape.len() >= 2 {
-                true => tensor.element_count() as u64 * bits / 8 + tensor.shape[0] as u64,
-                false => tensor.byte_count() as u64,
-            };
-            NAME_AND_SHAPE + content
-        };
-        let whole = model.tensors().iter().map(tensor_bytes).sum();
-        self.target_bytes.map_or(whole, |target| target.min(whole))
-    }
-}
-
 impl Report<'_> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let smaller = self.original_bytes as f64 / self.bytes as f64;
@@ -276,12 +245,25 @@ impl Report<'_> {
             text::grouped(self.parameters),
             self.method,
             self.seconds,
+        )?;
+        let Some(kept) = self.kept_energy else { return Ok(()) };
+        writeln!(
+            out,
+            "this keeps {:.1} % of the weights' energy, and hardly more of what they do: k directions \
+             that were drawn before the weights were known hold about k / d of them. Train \
+             coefficients instead: weightspace train --method subspace",
+            100.0 * kept
         )
     }
 }
 
 impl<'a> Plan<'a> {
-    fn new(arguments: &Compress, model: &Model, header: &'a Header) -> Self {
+    fn new(job: &'a Job) -> Self {
+        let Job { arguments, model, net, header, .. } = job;
+        let estimated_bytes = match header.method {
+            Method::Subspace => arguments.subspace.estimated_bytes(net.as_ref()),
+            _ => arguments.quantize.estimated_bytes(model),
+        };
         // The tensors, their f32 form, the integers, and the file.
         let tensor_bytes: u64 = model.tensors().iter().map(|t| t.byte_count() as u64).sum();
         Plan {
@@ -291,7 +273,7 @@ impl<'a> Plan<'a> {
             preprocessing: &header.preprocessing,
             original_bytes: header.source_bytes,
             parameters: header.source_parameters,
-            estimated_bytes: arguments.quantize.estimated_bytes(model),
+            estimated_bytes,
             estimated_memory_bytes: 4 * tensor_bytes + (8 << 20),
         }
     }
