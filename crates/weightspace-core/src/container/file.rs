@@ -18,7 +18,7 @@ use crate::tensor::TensorInfo;
 pub struct WspFile {
     pub(crate) path: PathBuf,
     bytes: Bytes,
-    contents: Contents,
+    contents: Box<Contents>,
     infos: Vec<TensorInfo>,
 }
 
@@ -159,7 +159,7 @@ impl WspFile {
     fn check(path: PathBuf, bytes: Bytes, may_be_cut: bool) -> Result<Self, WspError> {
         let contents = Contents::parse(&bytes, may_be_cut).map_err(|reason| reason.at(&path))?;
         let infos = contents.entries.iter().map(|entry| entry.info.clone()).collect();
-        Ok(WspFile { path, bytes, contents, infos })
+        Ok(WspFile { path, bytes, contents: Box::new(contents), infos })
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

@@ -24,7 +24,7 @@ pub fn write(path: &Path, header: &Header, tensors: &[(String, Coding)]) -> Resu
     write_bytes(path, &encode(header, tensors)?)
 }
 
-/// As [`write`], with coefficients that the projected tensors are made of.
+/// As [`write()`], with coefficients that the projected tensors are made of.
 ///
 /// # Errors
 /// `Unwritable` as [`encode_projected`], `Io` if the file cannot be written.
