@@ -51,7 +51,7 @@ pub enum WspError {
         found: [u8; 32],
     },
     /// The file is to be decoded with a key that was not given.
-    #[error("{}: its key is not in the file: give it with --key", path.display())]
+    #[error("{}: its key is not in the file: give it with --key-file", path.display())]
     MissingKey {
         /// The file.
         path: PathBuf,

@@ -8,12 +8,8 @@ use crate::container::projection::{check_sums, tensors};
 use crate::container::table::Storage;
 use crate::container::{Projected, WspFile};
 use crate::entropy::planes::PlaneDecoder;
-use crate::parallel;
 use crate::random::Key;
 use crate::tensor::{DType, Tensor};
-
-/// Weights that are worth a thread of their own.
-const SHARE: usize = 1 << 14;
 
 /// Types whose values coefficients can be added to.
 pub(super) fn fits_f32(dtype: DType) -> bool {
@@ -77,23 +73,14 @@ impl Expansion {
         let Ok(tensor) = self.indices.binary_search(&index) else {
             return refuse!("tensor {index} is not projected");
         };
-        let parts = parallel::width().min(elements.len() / SHARE).max(1);
-        let bound = |part| elements.start + elements.len() * part / parts;
-        let mut parts = parallel::map(parts, |part| {
-            let own = bound(part)..bound(part + 1);
-            let mut weights = vec![0.0; own.len()];
-            match base {
-                Some(base) => copy_elements(base, own.clone(), &mut weights),
-                None => self.projection.write_start(tensor, own.clone(), &mut weights),
-            }
-            let coefficients = (&self.coefficients[..], self.step);
-            self.projection.add_exact(tensor, own, coefficients, &mut weights);
-            weights
-        });
-        match parts.len() {
-            1 => Ok(parts.swap_remove(0)),
-            _ => Ok(parts.concat()),
+        let mut weights = vec![0.0; elements.len()];
+        match base {
+            Some(base) => copy_elements(base, elements.clone(), &mut weights),
+            None => self.projection.write_start(tensor, elements.clone(), &mut weights),
         }
+        let coefficients = (&self.coefficients[..], self.step);
+        self.projection.add_exact(tensor, elements, coefficients, &mut weights);
+        Ok(weights)
     }
 }
 

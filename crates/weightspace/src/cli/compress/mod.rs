@@ -247,12 +247,15 @@ impl Report<'_> {
             self.seconds,
         )?;
         let Some(kept) = self.kept_energy else { return Ok(()) };
+        let percent = 100.0 * kept;
+        if kept > 0.5 {
+            return writeln!(out, "this keeps {percent:.1} % of the energy of what it stands for");
+        }
         writeln!(
             out,
-            "this keeps {:.1} % of the weights' energy, and hardly more of what they do: k directions \
-             that were drawn before the weights were known hold about k / d of them. Train \
-             coefficients instead: weightspace train --method subspace",
-            100.0 * kept
+            "this keeps {percent:.1} % of the energy of what it stands for, and hardly more of what that \
+             does: k directions that were drawn before the weights were known hold about k / d of them. \
+             Train coefficients instead: weightspace train --method subspace",
         )
     }
 }
