@@ -282,7 +282,7 @@ fn a_missing_base_or_key_is_named() {
     let message = fails(DecodeOptions { base: Some(&other), ..model.options(None) });
     assert!(message.contains(&wanted) && message.contains(&hash(&other)), "{message}");
     let message = fails(DecodeOptions { key: None, ..model.options(None) });
-    assert_eq!(message, "m.wsp: its key is not in the file: give it with --key");
+    assert_eq!(message, "m.wsp: its key is not in the file: give it with --key-file");
     // Another key is another network.
     let own = file.decoder(model.options(None)).unwrap().state_dict().unwrap();
     let options = DecodeOptions { key: Some(Key([8; 32])), ..model.options(None) };
