@@ -24,6 +24,10 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Weight decay also on vectors: biases and normalisations.
     pub decay_vectors: bool,
+    /// Normalise by the running statistics of the initial model and leave them as they are, as when a model
+    /// is fine-tuned whose normalisations are to stay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub freeze_statistics: bool,
     /// Random changes of training images.
     pub augmentation: Augmentation,
     /// Weight of the uniform distribution in the labels of cross-entropy, 0 to 1.
@@ -87,6 +91,7 @@ impl Default for TrainConfig {
             seed: 0,
             threads: rayon::current_num_threads(),
             decay_vectors: true,
+            freeze_statistics: false,
             augmentation: Augmentation::NONE,
             label_smoothing: 0.0,
             clip: None,

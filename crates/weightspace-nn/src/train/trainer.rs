@@ -259,7 +259,10 @@ impl<'a> Trainer<'a> {
         };
         let batch = Batch {
             inputs: prepared.inputs,
-            mode: NormMode::TRAINING,
+            mode: match self.config.freeze_statistics {
+                true => NormMode::Running,
+                false => NormMode::TRAINING,
+            },
             dropout: Some(dropout_seed(self.config.seed, step)),
         };
         let loss = self.engine.step(weights, batch, &*prepared.loss, &[], &mut self.gradient);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use weightspace::subspace::{Split, SubspaceConfig};
+use weightspace::subspace::{Norms, Split, SubspaceConfig};
 use weightspace_core::basis::Basis;
 use weightspace_core::container::ProjectionKey;
 use weightspace_core::random::Key;
@@ -34,6 +34,9 @@ pub struct SubspaceArgs {
     /// Bits of a coefficient in the file; below 8 they are rounded while they are trained [default: 8]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16))]
     coefficient_bits: Option<u8>,
+    /// What becomes of normalisations: trained, and in the file, or those of the base [default: trained]
+    #[arg(long, value_name = "HOW")]
+    norms: Option<Norms>,
     /// Bits of the numbers of normalisations in the file [default: 8]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16))]
     norm_bits: Option<u8>,
@@ -45,12 +48,13 @@ pub struct SubspaceArgs {
 impl SubspaceArgs {
     /// Changes what is given.
     pub fn apply(&self, config: &mut SubspaceConfig) {
-        let Self { basis, k, split, basis_seed, coefficient_bits, norm_bits, .. } = self;
+        let Self { basis, k, split, basis_seed, coefficient_bits, norms, norm_bits, .. } = self;
         config.basis = basis.unwrap_or(config.basis);
         config.coefficients = k.unwrap_or(config.coefficients);
         config.split = split.clone().unwrap_or_else(|| config.split.clone());
         config.seed = basis_seed.or(config.seed);
         config.bits = coefficient_bits.unwrap_or(config.bits);
+        config.norms = norms.unwrap_or(config.norms);
         config.norm_bits = norm_bits.unwrap_or(config.norm_bits);
     }
 
@@ -63,6 +67,7 @@ impl SubspaceArgs {
             ("--basis-seed", self.basis_seed.is_some()),
             ("--key-file", self.key_file.is_some()),
             ("--coefficient-bits", self.coefficient_bits.is_some()),
+            ("--norms", self.norms.is_some()),
             ("--norm-bits", self.norm_bits.is_some()),
             ("--base", self.base.is_some()),
         ];

@@ -21,6 +21,8 @@ pub struct SubspaceConfig {
     pub seed: Option<u64>,
     /// Bits of a coefficient in the file, 2 to 16. Below 8 they are rounded while they are trained.
     pub bits: u8,
+    /// What becomes of normalisations.
+    pub norms: Norms,
     /// Bits of the numbers of normalisations in the file, 2 to 16.
     pub norm_bits: u8,
 }
@@ -34,6 +36,7 @@ impl Default for SubspaceConfig {
             split: Split::Flat,
             seed: None,
             bits: 8,
+            norms: Norms::Trained,
             norm_bits: 8,
         }
     }
@@ -46,6 +49,29 @@ impl SubspaceConfig {
             _ if is_delta => Start::Base,
             Basis::Hash => Start::Zero,
             _ => Start::Drawn,
+        }
+    }
+}
+
+/// What becomes of normalisations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norms {
+    /// They are trained, and in the file.
+    #[default]
+    Trained,
+    /// They stay those of the base.
+    Base,
+}
+
+impl FromStr for Norms {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "trained" => Ok(Norms::Trained),
+            "base" => Ok(Norms::Base),
+            _ => Err(format!("'{text}' is neither trained nor base")),
         }
     }
 }

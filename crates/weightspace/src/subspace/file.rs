@@ -9,18 +9,18 @@ use weightspace_nn::engine::{EngineError, batch_norm_affine};
 use weightspace_nn::net::{Net, Op, ParameterKind, ParameterSpec};
 
 use super::tensors::is_projected;
-use super::{Quantizer, SubspaceConfig};
+use super::{Norms, Quantizer, SubspaceConfig};
 use crate::quantize::fold::unit_variance;
 
 /// What a file says besides its coefficients.
 #[derive(Clone, Debug)]
-pub struct FileOptions {
+pub struct FileOptions<'a> {
     /// What it says about the network; the method is `subspace`.
     pub header: Header,
     /// What its key is.
     pub key: ProjectionKey,
-    /// Content hash of the base, for a projection around one.
-    pub base_hash: Option<[u8; 32]>,
+    /// The base, for a projection around one.
+    pub base: Option<&'a StateDict>,
 }
 
 /// The bytes of a file: coefficients as integers, every batch normalisation as two vectors (its state
@@ -37,20 +37,24 @@ pub fn encode(
     config: &SubspaceConfig,
     coefficients: &[f32],
     tensors: &StateDict,
-    options: &FileOptions,
+    options: &FileOptions<'_>,
 ) -> Result<Vec<u8>, EncodeError> {
     let quantizer = Quantizer::new(config.bits);
     let step = quantizer.step(coefficients);
     let integers: Vec<i32> = coefficients.iter().map(|&a| quantizer.integer(a, step)).collect();
+    let base = options.base.filter(|_| projection.start() == Start::Base);
     let projected = Projected {
         basis: config.basis,
         start: projection.start(),
         key: options.key,
-        base_hash: options.base_hash.filter(|_| projection.start() == Start::Base),
+        base_hash: base.map(StateDict::content_hash),
         step,
         segments: projection.segments().to_vec(),
     };
-    let codings = codings(net, tensors, Quantizer::new(config.norm_bits))?;
+    let codings = match (config.norms, base) {
+        (Norms::Base, Some(base)) => codings_of_base(net, base),
+        _ => codings(net, tensors, Quantizer::new(config.norm_bits))?,
+    };
     Ok(encode_projected(&options.header, &codings, &projected, &integers)?)
 }
 
@@ -75,6 +79,24 @@ fn codings(
     let coding = |spec: ParameterSpec| {
         let coding = coding(net, &spec, tensors, quantizer)?;
         Ok((spec.name, coding))
+    };
+    net.parameters().into_iter().map(coding).collect()
+}
+
+/// As [`codings`], where nothing but what is projected differs from the base.
+fn codings_of_base(net: &Net, base: &StateDict) -> Vec<(String, Coding)> {
+    let coding = |spec: ParameterSpec| {
+        let shape = spec.shape.clone();
+        let coding = match base.get(&spec.name) {
+            _ if is_projected(spec.kind) => Coding::Projected { shape },
+            Some(tensor) => Coding::Base { dtype: tensor.dtype(), shape },
+            // Counters of batches, which old files do not have.
+            None => {
+                let value = Number::Integer(0);
+                Coding::Constant { dtype: spec.dtype(), shape, value }
+            }
+        };
+        (spec.name, coding)
     };
     net.parameters().into_iter().map(coding).collect()
 }

@@ -17,7 +17,7 @@ mod quantizer;
 mod regress;
 mod tensors;
 
-pub use config::{Split, SubspaceConfig};
+pub use config::{Norms, Split, SubspaceConfig};
 pub use file::{EncodeError, FileOptions, encode};
 pub use map::Map;
 pub use parameterization::Subspace;

@@ -10,14 +10,17 @@ use weightspace_nn::train::Parameterization;
 
 use super::map::Map;
 use super::tensors::is_projected;
-use super::{Quantizer, SubspaceConfig, SubspaceError, projection};
+use super::{Norms, Quantizer, SubspaceConfig, SubspaceError, projection};
 
 /// Weights of a network as start + basis x coefficients (PRANC, eq. 1). The trained vector holds the
 /// coefficients, then the dense weights of normalisations.
 pub struct Subspace {
     map: Map,
     tensors: Vec<Placed>,
+    /// Tensors that are trained as they are.
     dense: Vec<DenseTensor>,
+    /// Tensors that stay as they are, and their values.
+    fixed: Vec<(DenseTensor, Vec<f32>)>,
     /// What the coefficients are added to.
     start: Vec<f32>,
     initial: Vec<f32>,
@@ -52,7 +55,15 @@ impl Subspace {
     ) -> Result<Self, SubspaceError> {
         let start = config.start(is_delta);
         let projection = projection(net, config, key, start)?;
-        let (tensors, dense) = places(net);
+        let (tensors, mut dense) = places(net);
+        let mut fixed = Vec::new();
+        if config.norms == Norms::Base {
+            let values = |tensor: DenseTensor| {
+                let values = weights[tensor.weights.clone()].to_vec();
+                (tensor, values)
+            };
+            fixed.extend(dense.drain(..).map(values));
+        }
         let map = Map::new(projection);
         let projection = map.projection();
         let mut begin = vec![0.0; projection.weight_count()];
@@ -76,6 +87,7 @@ impl Subspace {
             map,
             tensors,
             dense,
+            fixed,
             initial,
         })
     }
@@ -91,7 +103,7 @@ impl Subspace {
     }
 }
 
-/// A tensor that is trained as it is.
+/// A tensor that is not projected.
 struct DenseTensor {
     /// In the network's weights.
     weights: Range<usize>,
@@ -159,6 +171,9 @@ impl Parameterization for Subspace {
             let (values, rest) = dense.split_at(range.len());
             weights[range.clone()].copy_from_slice(values);
             dense = rest;
+        }
+        for (tensor, values) in &self.fixed {
+            weights[tensor.weights.clone()].copy_from_slice(values);
         }
     }
 

@@ -1,8 +1,8 @@
 //! The method subspace on a trained network: the coefficients whose weights are nearest.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
-use weightspace::subspace::{self, FileOptions, Map, Regression, SubspaceConfig};
+use weightspace::subspace::{self, FileOptions, Map, Norms, Regression, SubspaceConfig};
 use weightspace_core::basis::Start;
 use weightspace_core::container::Header;
 use weightspace_core::{StateDict, Tensor};
@@ -55,16 +55,13 @@ impl RegressionArgs {
         let (key, in_file) = key(&config, self.subspace.key_file.as_deref(), global.seed())?;
         let base = self.subspace.base.as_deref();
         let base = base.map(|path| Model::open(path)?.state_dict()).transpose()?;
+        ensure!(config.norms == Norms::Trained || base.is_some(), "--norms base needs a --base");
         // Around nothing: weights that are drawn are as far from trained ones as any.
         let start = if base.is_some() { Start::Base } else { Start::Zero };
         let mut map = Map::new(subspace::projection(net, &config, key, start)?);
         let target = differences(net, tensors, base.as_ref())?;
         let regression = subspace::regress(&mut map, &target);
-        let options = FileOptions {
-            header: header.clone(),
-            key: in_file,
-            base_hash: base.as_ref().map(StateDict::content_hash),
-        };
+        let options = FileOptions { header: header.clone(), key: in_file, base: base.as_ref() };
         let coefficients = &regression.coefficients;
         let bytes =
             subspace::encode(net, map.projection(), &config, coefficients, tensors, &options)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
+use weightspace::subspace::Norms;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
@@ -291,6 +292,9 @@ impl SubspaceFlags {
         fill(&mut config.key_file, &self.subspace.key_file);
         let both = config.base.is_some() && config.init.is_some();
         ensure!(!both, "--init and --base: training begins with one or the other");
+        config.training.freeze_statistics = subspace.norms == Norms::Base;
+        let without = config.training.freeze_statistics && config.base.is_none();
+        ensure!(!without, "--norms base needs a --base");
         Ok(())
     }
 }

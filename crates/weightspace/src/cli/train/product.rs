@@ -60,7 +60,7 @@ impl Product {
                 ..Header::default()
             },
             key: in_file,
-            base_hash: base.map(StateDict::content_hash),
+            base,
         };
         let coefficients = &trained[..projection.coefficient_count()];
         let bytes = subspace::encode(net, &projection, config, coefficients, &model, &options)?;
