@@ -31,6 +31,9 @@ pub struct Subspace {
     projected: Vec<f32>,
 }
 
+/// Number of coefficients for which a learning rate is meant.
+const REFERENCE_COUNT: f64 = 10_000.0;
+
 /// A projected tensor.
 struct Placed {
     /// In the network's weights.
@@ -141,9 +144,17 @@ impl Parameterization for Subspace {
         self.initial.clone()
     }
 
+    /// Adam moves every coefficient by about the learning rate, and so weights by the rate times the root
+    /// of the number of coefficients that they share. The rate is understood as that of 10,000, with which
+    /// the paper's 0.001 fits; others are corrected, so that one rate suits every k.
     fn groups(&self) -> ParameterGroups {
-        let mut end = self.coefficient_count();
-        let mut groups = vec![ParameterGroup::new(0, vec![end])];
+        let (mut groups, mut end) = (Vec::new(), 0);
+        for segment in self.map.projection().segments() {
+            let mut group = ParameterGroup::new(end, vec![segment.coefficients]);
+            end = group.range.end;
+            group.learning_rate_scale = (REFERENCE_COUNT / segment.coefficients as f64).sqrt();
+            groups.push(group);
+        }
         for tensor in &self.dense {
             groups.push(ParameterGroup::new(end, tensor.shape.clone()));
             end += tensor.weights.len();
