@@ -22,6 +22,7 @@ mod progress;
 mod setup;
 mod table;
 mod text;
+mod weight_source;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
