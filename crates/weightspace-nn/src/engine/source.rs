@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use weightspace_core::{StateDict, Tensor};
+use weightspace_core::{DType, StateDict, Tensor};
 
 /// Why weights cannot be read; the message names file and tensor.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,8 +56,10 @@ pub fn append_rows(
     if rows.start > rows.end || rows.end > count {
         return Err(format!("tensor {name} has {count} rows, asked for {rows:?}").into());
     }
-    if rows == (0..count) {
-        values.extend_from_slice(&tensor.to_f32());
+    // Borrowed if it is `f32`.
+    if tensor.dtype() == DType::F32 || rows == (0..count) {
+        let row = tensor.element_count() / count.max(1);
+        values.extend_from_slice(&tensor.to_f32()[rows.start * row..rows.end * row]);
         return Ok(());
     }
     let row = tensor.bytes().len() / count;

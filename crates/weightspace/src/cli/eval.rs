@@ -35,8 +35,8 @@ pub struct Eval {
     /// Read the weights while the network runs: never hold more of them than a slice of one layer
     #[arg(long)]
     streaming: bool,
-    /// Images that go through the network between two readings of the weights [default: as many
-    /// as 16 MiB of activations hold]
+    /// Images that go through the network between two readings of the weights [default: what
+    /// stays in the cache, 16 MiB of activations at most]
     #[arg(long, value_name = "N", requires = "streaming")]
     batch: Option<NonZeroUsize>,
 }

@@ -20,9 +20,10 @@ use plan::{Sizes, Slice, plan_batch, plan_slices};
 /// image and the weights of 16 output channels of any layer.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamingOptions {
-    /// Images of one batch; `None` for as many as `activation_bytes` hold, 1024 at most.
+    /// Images of one batch; `None` for as many as the engine has in work on all threads. More make
+    /// reading the weights rarer, but their activations do not stay in the cache.
     pub batch: Option<usize>,
-    /// Memory for activations if no batch is given, in bytes.
+    /// Memory for activations if no batch is given, in bytes; fewer images where they need more.
     pub activation_bytes: usize,
     /// Memory for the weights of one slice, as they are read and as the kernels want them together.
     pub slice_bytes: usize,

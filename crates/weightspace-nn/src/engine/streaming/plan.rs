@@ -6,9 +6,6 @@ use crate::engine::product::{Pass, Weight};
 use crate::kernels::maps::{BLOCK, Blocked};
 use crate::net::{Net, Op};
 
-/// Most images of a batch that is not asked for: more would hardly make reading weights rarer.
-const MOST_IMAGES: usize = 1024;
-
 /// A step, or some output channels of one, and what its weights take.
 #[derive(Debug)]
 pub(super) struct Slice {
@@ -99,7 +96,8 @@ fn scratch_bytes(plan: &Plan) -> usize {
     plan.scratch * size_of::<f32>()
 }
 
-/// Parts are as large as the engine's chunks, unless some threads would have none.
+/// One part for every thread, as large as the engine's chunks where memory allows, or as many as it
+/// takes for the batch that is asked for.
 pub(super) fn plan_batch(plan: &Plan, options: &StreamingOptions, threads: usize) -> Sizes {
     let share = |images: usize| plan.chunk().min(images / threads).max(1);
     if let Some(batch) = options.batch {
@@ -108,9 +106,6 @@ pub(super) fn plan_batch(plan: &Plan, options: &StreamingOptions, threads: usize
     }
     let (image, scratch) = (image_bytes(plan).max(1), scratch_bytes(plan));
     let images = share(options.activation_bytes.saturating_sub(threads * scratch) / image);
-    let parts = options.activation_bytes / (images * image + scratch);
-    let parts = parts.clamp(1, MOST_IMAGES.div_ceil(images));
-    // As many for every thread.
-    let parts = if parts > threads { parts - parts % threads } else { parts };
+    let parts = (options.activation_bytes / (images * image + scratch)).clamp(1, threads);
     Sizes { parts, images, batch: parts * images }
 }
