@@ -1,7 +1,7 @@
 //! Accuracy of a network on a data set.
 
 use crate::data::{Dataset, Preprocessing, PreprocessingError};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, StreamingEngine};
 
 /// Images that are prepared and run at a time.
 const BATCH: usize = 512;
@@ -34,6 +34,58 @@ impl Evaluation {
     }
 }
 
+/// What computes logits from images.
+pub trait Classifier {
+    /// Values of one image.
+    fn input_len(&self) -> usize;
+
+    /// Number of logits of one image.
+    fn class_count(&self) -> usize;
+
+    /// Images to run at a time.
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    /// Computes the logits `[n, classes]` of `n` images.
+    ///
+    /// # Errors
+    /// If it cannot run on images of this size or has not got its weights.
+    fn forward(&mut self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError>;
+}
+
+impl Classifier for &Engine {
+    fn input_len(&self) -> usize {
+        Engine::input_len(self)
+    }
+
+    fn class_count(&self) -> usize {
+        Engine::class_count(self)
+    }
+
+    fn forward(&mut self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError> {
+        Engine::forward(self, images, logits)
+    }
+}
+
+impl Classifier for &mut StreamingEngine<'_> {
+    fn input_len(&self) -> usize {
+        StreamingEngine::input_len(self)
+    }
+
+    fn class_count(&self) -> usize {
+        StreamingEngine::class_count(self)
+    }
+
+    fn batch(&self) -> usize {
+        StreamingEngine::batch(self)
+    }
+
+    fn forward(&mut self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError> {
+        StreamingEngine::forward(self, images, logits)
+    }
+}
+
 /// Index of the largest value, the first of equals; 0 for an empty slice. NaN is never the largest.
 pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
@@ -51,7 +103,7 @@ pub fn argmax(values: &[f32]) -> usize {
 /// # Errors
 /// If the images do not fit the preprocessing or the network.
 pub fn for_each_batch(
-    engine: &Engine,
+    mut classifier: impl Classifier,
     dataset: &Dataset,
     indices: Option<&[usize]>,
     preprocessing: &Preprocessing,
@@ -66,17 +118,18 @@ pub fn for_each_batch(
         }
     };
     let len: usize = preprocessing.output_shape(dataset.shape())?.iter().product();
-    if len != engine.input_len() {
-        return Err(EngineError::WrongInput { found: len, expected: engine.input_len() }.into());
+    let (expected, classes) = (classifier.input_len(), classifier.class_count());
+    if len != expected {
+        return Err(EngineError::WrongInput { found: len, expected }.into());
     }
-    let batch = BATCH.min(indices.len().max(1));
+    let batch = classifier.batch().min(indices.len().max(1));
     let mut images = vec![0.0; batch * len];
-    let mut logits = vec![0.0; batch * engine.class_count()];
+    let mut logits = vec![0.0; batch * classes];
     for indices in indices.chunks(batch) {
         let images = &mut images[..indices.len() * len];
-        let logits = &mut logits[..indices.len() * engine.class_count()];
+        let logits = &mut logits[..indices.len() * classes];
         dataset.fill(indices, preprocessing, images)?;
-        engine.forward(images, logits)?;
+        classifier.forward(images, logits)?;
         each(indices, logits);
     }
     Ok(())
@@ -88,16 +141,16 @@ pub fn for_each_batch(
 /// # Errors
 /// If the images do not fit the preprocessing or the network.
 pub fn accuracy(
-    engine: &Engine,
+    classifier: impl Classifier,
     dataset: &Dataset,
     indices: Option<&[usize]>,
     preprocessing: &Preprocessing,
     progress: &dyn Fn(usize),
 ) -> Result<Evaluation, EvaluateError> {
     let mut result = Evaluation::default();
-    let labels = dataset.labels();
-    for_each_batch(engine, dataset, indices, preprocessing, |indices, logits| {
-        for (&index, logits) in indices.iter().zip(logits.chunks_exact(engine.class_count())) {
+    let (labels, classes) = (dataset.labels(), classifier.class_count());
+    for_each_batch(classifier, dataset, indices, preprocessing, |indices, logits| {
+        for (&index, logits) in indices.iter().zip(logits.chunks_exact(classes)) {
             result.correct += usize::from(argmax(logits) == usize::from(labels[index]));
             result.total += 1;
         }

@@ -325,6 +325,35 @@ fn a_wsp_file_remembers_its_preprocessing() {
 }
 
 #[test]
+fn eval_streaming_reads_the_weights_while_the_network_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let wsp = folder.path().join("a.wsp");
+    done("compress {} -o {} --data digits --preprocessing unit-pad28", &[&cnn(), &wsp]);
+    for (file, data) in [(cnn(), "digits --preprocessing unit-pad28"), (wsp, "digits")] {
+        let eval =
+            |flags: &str| done(&format!("eval {{}} --data {data} --json {flags}"), &[&file]).json();
+        let plain = eval("");
+        assert!(plain.get("streaming").is_none());
+        for (flags, batches) in [("--batch 100", 4), ("--batch 1", 360), ("--batch 99999", 1)] {
+            let streamed = eval(&format!("--streaming {flags}"));
+            assert_eq!(streamed["correct"], plain["correct"], "{flags}");
+            assert!(keys(&plain).iter().all(|key| streamed.get(key).is_some()));
+            assert_eq!(
+                (&streamed["streaming"], &streamed["batches"]),
+                (&true.into(), &batches.into())
+            );
+            for key in ["weight_slices", "largest_slice_bytes", "activation_bytes"] {
+                assert!(streamed[key].as_u64() > Some(1), "{key}");
+            }
+        }
+    }
+    let text = done("eval {} --data digits --streaming --batch 180", &[&mlp()]).stdout;
+    assert!(text.starts_with("accuracy 90.00 % (324/360)\n"), "{text}");
+    assert!(text.contains("\nweights read 2 times in 2 slices of at most"), "{text}");
+    assert_eq!(run("eval {} --data digits --batch 2", &[&mlp()]).code, 2);
+}
+
+#[test]
 fn eval_says_what_does_not_fit() {
     let ending = run("eval {} --data digits", &[&cnn()]);
     assert_eq!(ending.code, 2);

@@ -12,7 +12,7 @@ use crate::container::table::{Entry, Storage, quoted};
 use crate::container::{WspError, WspFile};
 use crate::random::Key;
 use crate::state_dict::StateDict;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorInfo};
 use expansion::Expansion;
 use rows::StoredRows;
 use streams::{RawBytes, Symbols};
@@ -139,6 +139,11 @@ impl<'a> Decoder<'a> {
             Ok(())
         })?;
         Ok(dict)
+    }
+
+    /// Type and shape of the tensor of that name.
+    pub fn info(&self, name: &str) -> Option<&'a TensorInfo> {
+        self.indices.get(name).map(|&index| &self.file.tensors()[index])
     }
 
     /// Decodes some rows of a tensor, that is some indices of its outermost dimension; a scalar has

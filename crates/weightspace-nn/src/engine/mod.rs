@@ -8,6 +8,8 @@ mod plan;
 pub mod product;
 mod run;
 mod single;
+mod source;
+mod streaming;
 pub mod training;
 mod weights;
 
@@ -18,6 +20,8 @@ use weightspace_core::StateDict;
 
 pub use plan::{Plan, Step, StepKind};
 pub use run::Activations;
+pub use source::{SourceError, WeightSource, append_rows};
+pub use streaming::{StreamingEngine, StreamingOptions};
 pub use weights::{StepWeights, batch_norm_affine};
 
 use crate::kernels::simd::InstructionSet;
@@ -57,6 +61,24 @@ pub enum EngineError {
         /// Values that the network reads.
         expected: usize,
     },
+    /// Weights cannot be read.
+    #[error(transparent)]
+    Source(SourceError),
+}
+
+/// Checks that images of `len` values fill `images`, and their logits `logits`.
+fn check_images(
+    images: &[f32],
+    logits: &[f32],
+    len: usize,
+    classes: usize,
+) -> Result<(), EngineError> {
+    if !images.len().is_multiple_of(len) {
+        let found = images.len() * classes / logits.len().max(1);
+        return Err(EngineError::WrongInput { found, expected: len });
+    }
+    assert_eq!(logits.len(), images.len() / len * classes, "logits of every image");
+    Ok(())
 }
 
 /// A network ready to run.
@@ -134,11 +156,7 @@ impl Engine {
     /// If `logits` does not hold exactly `n * classes` values.
     pub fn forward(&self, images: &[f32], logits: &mut [f32]) -> Result<(), EngineError> {
         let (len, classes) = (self.input_len(), self.class_count());
-        if !images.len().is_multiple_of(len) {
-            let found = images.len() * classes / logits.len().max(1);
-            return Err(EngineError::WrongInput { found, expected: len });
-        }
-        assert_eq!(logits.len(), images.len() / len * classes, "logits of every image");
+        check_images(images, logits, len, classes)?;
         let chunk = self.plan.chunk();
         let chunks = images.par_chunks(chunk * len).zip(logits.par_chunks_mut(chunk * classes));
         chunks.for_each(|(images, logits)| {
@@ -166,7 +184,7 @@ impl Engine {
 
     /// Runs one step for the images that `activations` holds.
     pub fn run_step(&self, step: usize, activations: &mut Activations) {
-        let weights = &self.weights[step];
-        run::run_step(&self.net, &self.plan, step, weights, self.set, activations);
+        let (pass, weights) = (self.plan.passes[step].as_ref(), &self.weights[step]);
+        run::run_step(&self.net, &self.plan, step, pass, weights, self.set, activations);
     }
 }

@@ -9,6 +9,9 @@
 //! - Backward to an input of few channels the products of all kernel positions are made side by
 //!   side and added to the pixels that they belong to.
 //! - 3 x 3 kernels of stride 1 on enough channels use Winograd's algorithm.
+//! - A slice of a forward pass computes some blocks of its output channels, from their weights alone.
+
+use std::ops::Range;
 
 use crate::kernels::maps::{BLOCK, Blocked, Strides};
 use crate::kernels::outer::Outer;
@@ -176,6 +179,8 @@ pub struct Pass {
     runs: Vec<Run>,
     from: Blocked,
     to: Blocked,
+    /// Blocks of the output that it computes: all, unless it is a slice.
+    blocks: Range<usize>,
     algorithm: Algorithm,
 }
 
@@ -217,7 +222,48 @@ impl Pass {
                 output_strides: to.strides(),
             }])
         };
-        Pass { weight, transposed: false, runs, from, to, algorithm }
+        Pass { weight, transposed: false, runs, from, to, blocks: 0..to.blocks(), algorithm }
+    }
+
+    /// The part of a forward pass that computes some blocks of 16 output channels. It reads and
+    /// writes whole values, but its weights and bias are those of its [`outputs`](Self::outputs)
+    /// alone. Every result is the same, to the bit, as that of the whole pass.
+    ///
+    /// # Panics
+    /// If this is a pass backward, or has no such blocks.
+    pub fn slice(&self, blocks: Range<usize>) -> Self {
+        assert!(!self.transposed && blocks.start < blocks.end && blocks.end <= self.blocks.end);
+        let of_run = |run: &Run| {
+            let first = run.out_block.max(blocks.start);
+            let end = (run.out_block + run.out_blocks).min(blocks.end);
+            (first < end).then(|| Run { out_block: first, out_blocks: end - first, ..*run })
+        };
+        let mut slice = self.clone();
+        slice.runs = self.runs.iter().filter_map(of_run).collect();
+        if let Algorithm::Winograd { tiles, .. } = &mut slice.algorithm {
+            tiles.out_blocks = blocks.len();
+        }
+        slice.blocks = blocks;
+        slice
+    }
+
+    /// Blocks of 16 output channels that the pass computes.
+    pub fn blocks(&self) -> Range<usize> {
+        self.blocks.clone()
+    }
+
+    /// Output channels that the pass computes.
+    pub fn outputs(&self) -> Range<usize> {
+        self.blocks.start * BLOCK..(self.blocks.end * BLOCK).min(self.to.channels)
+    }
+
+    /// A residual from the first block that the pass computes.
+    fn residual<'a>(
+        &self,
+        (layout, values): (&Blocked, &'a [f32]),
+        strides: Strides,
+    ) -> (&'a [f32], Strides) {
+        (&values[layout.origin() + self.blocks.start * strides.block..], strides)
     }
 
     /// dx = W^T * dy, from the gradient of the output to that of the input.
@@ -238,7 +284,7 @@ impl Pass {
                 .map(|class| Self::backward_class(weight.window, class, &from, &to));
             Algorithm::Direct(classes.collect())
         };
-        Pass { weight, transposed: true, runs, from, to, algorithm }
+        Pass { weight, transposed: true, runs, from, to, blocks: 0..to.blocks(), algorithm }
     }
 
     fn winograd(
@@ -379,23 +425,25 @@ impl Pass {
     }
 
     fn for_each_filter(&self, mut f: impl FnMut(usize, usize)) {
-        winograd::for_each_filter(self.to.channels, self.from.channels, |at, o, i| {
+        winograd::for_each_filter(self.outputs().len(), self.from.channels, |at, o, i| {
             let (o, i) = if self.transposed { (i, o) } else { (o, i) };
             f(at, (o * self.weight.in_channels + i) * 9);
         });
     }
 
-    /// Packs a weight tensor; what `packed` holds for weights that do not exist must be zero.
+    /// Packs a weight tensor, or a slice's rows of it; what `packed` holds for weights that do not
+    /// exist must be zero.
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
         if let Algorithm::Rows(_) = self.algorithm {
-            let sizes = (self.to.channels, self.from.channels);
+            let sizes = (self.outputs().len(), self.from.channels);
             return match self.transposed {
                 false => pack_rows(weight, sizes, packed),
                 true => pack_columns(weight, sizes, packed),
             };
         }
         let Algorithm::Winograd { tiles, turned, .. } = self.algorithm else {
-            return self.for_each_weight(|at, position| packed[at] = weight[position]);
+            let first = self.blocks.start * BLOCK * self.weight.len() / self.weight.out_channels;
+            return self.for_each_weight(|at, position| packed[at] = weight[position - first]);
         };
         let next = tiles.weights_len() / POSITIONS;
         self.for_each_filter(|at, position| {
@@ -438,12 +486,13 @@ impl Pass {
     ) {
         match &self.algorithm {
             Algorithm::Rows(per_sample) => {
+                let output_strides = self.to.row_strides();
                 dispatch(
                     set,
                     Product {
                         samples: 1,
                         in_channels: self.from.channels,
-                        out_blocks: self.to.blocks(),
+                        out_blocks: self.blocks.len(),
                         height: 1,
                         width: samples * per_sample,
                         taps: &[0],
@@ -451,13 +500,11 @@ impl Pass {
                         input_strides: self.from.row_strides(),
                         weights: packed,
                         bias: ending.bias,
-                        residual: ending
-                            .residual
-                            .map(|(layout, values)| (values, layout.row_strides())),
+                        residual: ending.residual.map(|r| self.residual(r, r.0.row_strides())),
                         relu: ending.relu,
                         accumulate: ending.accumulate,
-                        output,
-                        output_strides: self.to.row_strides(),
+                        output: &mut output[self.blocks.start * output_strides.block..],
+                        output_strides,
                     },
                 );
             }
@@ -488,12 +535,10 @@ impl Pass {
                     input_strides,
                     weights: packed,
                     bias: ending.bias,
-                    residual: ending
-                        .residual
-                        .map(|(layout, values)| (&values[layout.origin()..], layout.strides())),
+                    residual: ending.residual.map(|r| self.residual(r, r.0.strides())),
                     relu: ending.relu,
                     accumulate: ending.accumulate,
-                    output: &mut output[output_first..],
+                    output: &mut output[output_first + self.blocks.start * output_strides.block..],
                     output_strides,
                     scratch,
                 },
@@ -562,7 +607,10 @@ impl Pass {
                 let first_block = |s: &Strides| run.out_block * s.block;
                 let bias = match ending.bias {
                     [] => ending.bias,
-                    bias => &bias[run.out_block * BLOCK..][..run.out_blocks * BLOCK],
+                    bias => {
+                        let first = (run.out_block - self.blocks.start) * BLOCK;
+                        &bias[first..][..run.out_blocks * BLOCK]
+                    }
                 };
                 let residual = ending.residual.map(|(layout, values)| {
                     let s = layout.strides();

@@ -1,7 +1,7 @@
 //! Running one step of a plan on a chunk of images.
 
 use super::plan::{Plan, StepKind};
-use super::product::Ending;
+use super::product::{Ending, Pass};
 use super::single::{self, Context, Value};
 use super::weights::StepWeights;
 use crate::kernels::simd::InstructionSet;
@@ -66,11 +66,12 @@ impl Activations {
     }
 }
 
-/// Runs one step.
+/// Runs one step, or the slice of it that `pass` computes, whose weights are given.
 pub fn run_step(
     net: &Net,
     plan: &Plan,
     index: usize,
+    pass: Option<&Pass>,
     weights: &StepWeights,
     set: InstructionSet,
     activations: &mut Activations,
@@ -81,9 +82,7 @@ pub fn run_step(
     let mut scratch = std::mem::take(&mut activations.scratch);
     let layout_of = |id: NodeId| &plan.layouts[id.index()];
     let layout = layout_of(step.output);
-    if let (&StepKind::Product { residual, relu, .. }, Some(pass)) =
-        (&step.kind, &plan.passes[index])
-    {
+    if let (&StepKind::Product { residual, relu, .. }, Some(pass)) = (&step.kind, pass) {
         let all =
             |id: NodeId| plan.slot_of[id.index()].map(|slot| activations.slots[slot].as_slice());
         let residual = residual.and_then(|id| Some((layout_of(id), all(id)?)));

@@ -1,10 +1,13 @@
 //! The weights of a plan: packed for the kernels, batch normalisation folded in.
 
+use std::ops::Range;
+
 use weightspace_core::StateDict;
 
 use super::EngineError;
-use super::plan::{Plan, StepKind};
+use super::plan::{Plan, Step, StepKind};
 use super::product::{Pass, Weight};
+use super::source::WeightSource;
 use crate::kernels::maps::BLOCK;
 use crate::net::{Net, NodeId, Op};
 
@@ -27,14 +30,30 @@ pub fn batch_norm_affine(
     node: NodeId,
     weights: &StateDict,
 ) -> Result<Vec<(f64, f64)>, EngineError> {
+    let channels = net.node(node).shape.channels();
+    affine_of(net, node, 0..channels, weights)
+}
+
+/// As [`batch_norm_affine`], for some channels.
+fn affine_of(
+    net: &Net,
+    node: NodeId,
+    rows: Range<usize>,
+    source: &dyn WeightSource,
+) -> Result<Vec<(f64, f64)>, EngineError> {
     let n = net.node(node);
     let Op::BatchNorm { channels, eps } = n.op else {
         return Err(EngineError::Unsupported { layer: n.name.clone() });
     };
-    let read = |suffix: &str| tensor(weights, &format!("{}.{suffix}", n.name), channels);
+    let read = |suffix: &str| {
+        let mut values = Vec::with_capacity(rows.len());
+        let name = format!("{}.{suffix}", n.name);
+        append(source, &name, rows.clone(), (channels, channels), &mut values)?;
+        Ok::<_, EngineError>(values)
+    };
     let (weight, bias) = (read("weight")?, read("bias")?);
     let (mean, var) = (read("running_mean")?, read("running_var")?);
-    Ok((0..channels)
+    Ok((0..rows.len())
         .map(|c| {
             let scale = f64::from(weight[c]) / f64::from(var[c] + eps).sqrt();
             (scale, f64::from(bias[c]) - f64::from(mean[c]) * scale)
@@ -42,23 +61,30 @@ pub fn batch_norm_affine(
         .collect())
 }
 
-fn tensor(weights: &StateDict, name: &str, count: usize) -> Result<Vec<f32>, EngineError> {
-    let tensor =
-        weights.get(name).ok_or_else(|| EngineError::MissingTensor { name: name.to_string() })?;
-    if tensor.element_count() != count {
-        return Err(EngineError::WrongSize {
-            name: name.to_string(),
-            found: tensor.element_count(),
-            expected: count,
-        });
+/// Appends some rows of a tensor of `count` elements in `of` rows.
+fn append(
+    source: &dyn WeightSource,
+    name: &str,
+    rows: Range<usize>,
+    (count, of): (usize, usize),
+    values: &mut Vec<f32>,
+) -> Result<(), EngineError> {
+    let wrong = |found, expected| EngineError::WrongSize { name: name.to_owned(), found, expected };
+    match source.tensor_len(name) {
+        None => return Err(EngineError::MissingTensor { name: name.to_owned() }),
+        Some(found) if found != count => return Err(wrong(found, count)),
+        Some(_) => {}
     }
-    Ok(tensor.to_f32().into_owned())
+    let (before, expected) = (values.len(), rows.len() * (count / of));
+    source.rows(name, rows, values).map_err(EngineError::Source)?;
+    match values.len() - before {
+        found if found == expected => Ok(()),
+        found => Err(wrong(found, expected)),
+    }
 }
 
-fn padded(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
-    let mut values: Vec<f32> = values.into_iter().collect();
+fn pad(values: &mut Vec<f32>) {
     values.resize(values.len().next_multiple_of(BLOCK), 0.0);
-    values
 }
 
 impl StepWeights {
@@ -70,75 +96,103 @@ impl StepWeights {
         net: &Net,
         plan: &Plan,
         step: usize,
-        weights: &StateDict,
+        source: &dyn WeightSource,
     ) -> Result<Self, EngineError> {
-        let (step, pass) = (&plan.steps[step], &plan.passes[step]);
-        let node = net.node(step.node);
-        let name = |suffix: &str| format!("{}.{suffix}", node.name);
-        if let (Some(shape), Some(pass)) = (Weight::of(&node.op), pass) {
-            let weight = tensor(weights, &name("weight"), shape.len())?;
-            let has_bias =
-                matches!(node.op, Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. });
-            let bias = match has_bias {
-                true => tensor(weights, &name("bias"), shape.out_channels)?,
-                false => vec![0.0; shape.out_channels],
-            };
-            return product(net, &step.kind, pass, weights, weight, bias);
-        }
-        match (&node.op, &step.kind) {
-            (Op::BatchNorm { .. }, _) => {
-                let affine = batch_norm_affine(net, step.node, weights)?;
-                Ok(StepWeights {
-                    weight: padded(affine.iter().map(|a| a.0 as f32)),
-                    bias: padded(affine.iter().map(|a| a.1 as f32)),
-                })
-            }
-            (&Op::GroupNorm { channels, .. }, _) => Ok(StepWeights {
-                weight: padded(tensor(weights, &name("weight"), channels)?),
-                bias: padded(tensor(weights, &name("bias"), channels)?),
-            }),
-            (&Op::LayerNorm { width, bias, .. }, _) => Ok(StepWeights {
-                weight: padded(tensor(weights, &name("weight"), width)?),
-                bias: match bias {
-                    true => padded(tensor(weights, &name("bias"), width)?),
-                    false => padded(vec![0.0; width]),
-                },
-            }),
-            (&Op::Embedding { count, width }, _) => Ok(StepWeights {
-                weight: tensor(weights, &name("weight"), count * width)?,
-                bias: Vec::new(),
-            }),
-            _ => Ok(StepWeights::default()),
-        }
+        let mut weights = StepWeights::default();
+        let pass = plan.passes[step].as_ref();
+        weights.load(net, &plan.steps[step], pass, source, &mut Vec::new())?;
+        Ok(weights)
     }
 
     /// The weights of every step.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn all(net: &Net, plan: &Plan, weights: &StateDict) -> Result<Vec<Self>, EngineError> {
-        (0..plan.steps.len()).map(|step| StepWeights::new(net, plan, step, weights)).collect()
+    pub fn all(
+        net: &Net,
+        plan: &Plan,
+        source: &dyn WeightSource,
+    ) -> Result<Vec<Self>, EngineError> {
+        (0..plan.steps.len()).map(|step| StepWeights::new(net, plan, step, source)).collect()
     }
-}
 
-fn product(
-    net: &Net,
-    kind: &StepKind,
-    pass: &Pass,
-    weights: &StateDict,
-    mut weight: Vec<f32>,
-    mut bias: Vec<f32>,
-) -> Result<StepWeights, EngineError> {
-    if let &StepKind::Product { batch_norm: Some(node), .. } = kind {
-        let affine = batch_norm_affine(net, node, weights)?;
-        let per_filter = weight.len() / bias.len();
-        let filters = weight.chunks_exact_mut(per_filter);
-        for ((filter, bias), (scale, shift)) in filters.zip(&mut bias).zip(affine) {
-            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
-            *bias = (f64::from(*bias) * scale + shift) as f32;
+    /// Replaces these weights by those of a step; of a product, by those of the output channels
+    /// that `pass` computes. Memory is used again; `unpacked` is for values before packing.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn load(
+        &mut self,
+        net: &Net,
+        step: &Step,
+        pass: Option<&Pass>,
+        source: &dyn WeightSource,
+        unpacked: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        self.weight.clear();
+        self.bias.clear();
+        let node = net.node(step.node);
+        if let (Some(shape), Some(pass)) = (Weight::of(&node.op), pass) {
+            return self.load_product(net, step, shape, pass, source, unpacked);
         }
+        let read = |suffix: &str, count: usize, rows: usize, values: &mut Vec<f32>| {
+            append(source, &format!("{}.{suffix}", node.name), 0..rows, (count, rows), values)
+        };
+        match node.op {
+            Op::BatchNorm { channels, .. } => {
+                let affine = affine_of(net, step.node, 0..channels, source)?;
+                self.weight.extend(affine.iter().map(|a| a.0 as f32));
+                self.bias.extend(affine.iter().map(|a| a.1 as f32));
+            }
+            Op::GroupNorm { channels: width, .. } | Op::LayerNorm { width, bias: true, .. } => {
+                read("weight", width, width, &mut self.weight)?;
+                read("bias", width, width, &mut self.bias)?;
+            }
+            Op::LayerNorm { width, bias: false, .. } => {
+                read("weight", width, width, &mut self.weight)?;
+                self.bias.resize(width, 0.0);
+            }
+            Op::Embedding { count, width } => {
+                return read("weight", count * width, count, &mut self.weight);
+            }
+            _ => {}
+        }
+        pad(&mut self.weight);
+        pad(&mut self.bias);
+        Ok(())
     }
-    let mut packed = vec![0.0; pass.packed_len()];
-    pass.pack(&weight, &mut packed);
-    Ok(StepWeights { weight: packed, bias: padded(bias) })
+
+    fn load_product(
+        &mut self,
+        net: &Net,
+        step: &Step,
+        shape: Weight,
+        pass: &Pass,
+        source: &dyn WeightSource,
+        unpacked: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let node = net.node(step.node);
+        let (rows, of) = (pass.outputs(), shape.out_channels);
+        unpacked.clear();
+        let name = |suffix: &str| format!("{}.{suffix}", node.name);
+        append(source, &name("weight"), rows.clone(), (shape.len(), of), unpacked)?;
+        match node.op {
+            Op::Conv2d { bias: true, .. } | Op::Linear { bias: true, .. } => {
+                append(source, &name("bias"), rows.clone(), (of, of), &mut self.bias)?;
+            }
+            _ => self.bias.resize(rows.len(), 0.0),
+        }
+        if let StepKind::Product { batch_norm: Some(norm), .. } = step.kind {
+            let affine = affine_of(net, norm, rows, source)?;
+            let filters = unpacked.chunks_exact_mut(shape.len() / of);
+            for ((filter, bias), (scale, shift)) in filters.zip(&mut self.bias).zip(affine) {
+                filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+                *bias = (f64::from(*bias) * scale + shift) as f32;
+            }
+        }
+        self.weight.resize(pass.packed_len(), 0.0);
+        pass.pack(unpacked, &mut self.weight);
+        pad(&mut self.bias);
+        Ok(())
+    }
 }

@@ -24,6 +24,7 @@ mod setup;
 mod subspace;
 mod table;
 mod text;
+mod weight_source;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

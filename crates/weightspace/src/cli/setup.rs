@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use weightspace_core::StateDict;
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
-use weightspace_nn::evaluate::{self, Evaluation};
+use weightspace_nn::evaluate::{self, Classifier, Evaluation};
 use weightspace_nn::net::Shape;
 use weightspace_nn::{Engine, Net};
 
@@ -54,14 +54,23 @@ impl Setup {
         weights: &StateDict,
         global: &Global,
     ) -> anyhow::Result<(Evaluation, f64)> {
+        let start = Instant::now();
+        let engine = Engine::new(&self.net, weights)?;
+        let result = self.accuracy(&engine, global)?;
+        Ok((result, start.elapsed().as_secs_f64()))
+    }
+
+    /// Counts the images that a classifier gets right.
+    pub fn accuracy(
+        &self,
+        classifier: impl Classifier,
+        global: &Global,
+    ) -> anyhow::Result<Evaluation> {
         let bar = Bar::new(global);
         let total = self.dataset.len();
         let progress = |done| bar.report("images", done, total);
-        let start = Instant::now();
-        let engine = Engine::new(&self.net, weights)?;
-        let result =
-            evaluate::accuracy(&engine, &self.dataset, None, &self.preprocessing, &progress)?;
-        Ok((result, start.elapsed().as_secs_f64()))
+        let (images, preprocessing) = (&self.dataset, &self.preprocessing);
+        Ok(evaluate::accuracy(classifier, images, None, preprocessing, &progress)?)
     }
 }
 
