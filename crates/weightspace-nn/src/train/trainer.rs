@@ -1,5 +1,6 @@
 //! The loop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use weightspace_core::random::{Key, Stream};
@@ -8,6 +9,7 @@ use super::metrics::{Meter, peak_memory_bytes};
 use super::{Metrics, Observer, Parameterization, Progress, Score, Selection, Task};
 use super::{RunFolder, TrainConfig, TrainError};
 use crate::ModelState;
+use crate::comm::{Communicator, Solo, agree, agree_on};
 use crate::data::Batches;
 use crate::engine::training::{
     Batch, NormMode, RunningStatistics, TrainingEngine, TrainingOptions,
@@ -43,10 +45,14 @@ pub(super) struct Best {
 }
 
 /// Training, at some step of it.
+///
+/// With several ranks each has a trainer, and all of them call its methods in the same order, but those
+/// that only look at it.
 pub struct Trainer<'a> {
     task: Box<dyn Task + 'a>,
     method: Box<dyn Parameterization + 'a>,
     config: TrainConfig,
+    comm: Arc<dyn Communicator>,
     engine: TrainingEngine,
     batches: Batches,
     timeline: Timeline,
@@ -78,6 +84,36 @@ impl<'a> Trainer<'a> {
         running: RunningStatistics,
         config: TrainConfig,
     ) -> Result<Self, TrainError> {
+        Self::distributed(task, method, running, config, Arc::new(Solo))
+    }
+
+    /// As [`new`](Self::new), as one of several ranks, each with its part of every batch and as many
+    /// threads as the configuration says.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), or ranks that do not begin alike.
+    pub fn distributed(
+        task: Box<dyn Task + 'a>,
+        method: Box<dyn Parameterization + 'a>,
+        running: RunningStatistics,
+        config: TrainConfig,
+        comm: Arc<dyn Communicator>,
+    ) -> Result<Self, TrainError> {
+        let trainer = Self::on_rank(task, method, running, config, Arc::clone(&comm));
+        let trainer = agree(&*comm, trainer)?;
+        let config = trainer.config_text();
+        agree_on(&*comm, "settings", &[config.as_bytes()])?;
+        agree_on(&*comm, "coefficients", &[bytemuck::cast_slice(&trainer.coefficients)])?;
+        Ok(trainer)
+    }
+
+    fn on_rank(
+        task: Box<dyn Task + 'a>,
+        mut method: Box<dyn Parameterization + 'a>,
+        running: RunningStatistics,
+        config: TrainConfig,
+        comm: Arc<dyn Communicator>,
+    ) -> Result<Self, TrainError> {
         config.check()?;
         let samples = task.sample_count();
         let batches =
@@ -88,6 +124,7 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::TooFewSamples { samples, purpose });
         }
         let total_steps = steps_per_epoch * u64::from(config.epochs);
+        method.attach(Arc::clone(&comm));
         let mut groups = method.groups();
         if !config.decay_vectors {
             groups = groups.without_decay_on_vectors();
@@ -97,8 +134,10 @@ impl<'a> Trainer<'a> {
             Ema::new(decay, &[])?;
         }
         let net = task.net();
-        let batch = config.batch.min(samples);
-        let mut engine = TrainingEngine::new(net, TrainingOptions::new(batch, config.threads));
+        let batch = config.batch.min(samples).div_ceil(comm.size());
+        let options = TrainingOptions::new(batch, config.threads);
+        let options = TrainingOptions { comm: Arc::clone(&comm), ..options };
+        let mut engine = TrainingEngine::new(net, options);
         engine.set_running(running);
         let weight_count = net.parameter_count();
         let expanded = |count| vec![0.0; if method.is_identity() { 0 } else { count }];
@@ -116,6 +155,7 @@ impl<'a> Trainer<'a> {
             task,
             method,
             config,
+            comm,
             engine,
             batches,
             coefficients,
@@ -125,6 +165,11 @@ impl<'a> Trainer<'a> {
     /// How it trains.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// The ranks that train together.
+    pub fn comm(&self) -> &Arc<dyn Communicator> {
+        &self.comm
     }
 
     /// What it trains for.
@@ -174,7 +219,7 @@ impl<'a> Trainer<'a> {
         self.engine.set_running(running);
     }
 
-    /// Trains until all epochs are done or the observer wants it to stop.
+    /// Trains until all epochs are done or the observer of any rank wants it to stop.
     ///
     /// # Errors
     /// If training diverges.
@@ -202,25 +247,36 @@ impl<'a> Trainer<'a> {
         while !self.is_finished() {
             self.step()?;
             observer.step(&self.progress());
-            let evaluation = self.is_evaluation_due();
-            if evaluation {
-                let metrics = self.evaluate()?;
-                if let Some(folder) = &mut folder {
-                    folder.append(&metrics)?;
-                }
-                observer.evaluation(&metrics);
+            let metrics = self.is_evaluation_due().then(|| self.evaluate()).transpose()?;
+            if let Some(metrics) = &metrics {
+                observer.evaluation(metrics);
             }
-            let stop = observer.should_stop() && !self.is_finished();
-            if let Some(folder) = &mut folder
-                && (evaluation || stop || folder.is_due(self.step_count()))
-            {
-                folder.save(self)?;
+            let stop = self.comm.any(observer.should_stop()) && !self.is_finished();
+            if let Some(folder) = &mut folder {
+                let kept = self.keep(folder, metrics.as_ref(), stop);
+                agree(&*self.comm, kept)?;
             }
             if stop {
                 return Ok(Ending::Interrupted);
             }
         }
         Ok(Ending::Finished)
+    }
+
+    /// Keeps what is known after a step, on the rank that does so.
+    fn keep(
+        &self,
+        folder: &mut RunFolder,
+        metrics: Option<&Metrics>,
+        stop: bool,
+    ) -> Result<(), TrainError> {
+        if let Some(metrics) = metrics {
+            folder.append(metrics)?;
+        }
+        match metrics.is_some() || stop || folder.is_due(self.step_count()) {
+            true => folder.save(self),
+            false => Ok(()),
+        }
     }
 
     /// How far training is.
@@ -249,7 +305,8 @@ impl<'a> Trainer<'a> {
         let step = self.step_count();
         let Position { epoch, batch } = self.position;
         let samples = self.batches.batch(epoch, batch);
-        let prepared = self.task.batch(epoch, samples)?;
+        let share = self.comm.part().range(samples.len());
+        let prepared = agree(&*self.comm, self.task.batch(epoch, samples, share.clone()))?;
         let weights = match self.method.is_identity() {
             true => &self.coefficients,
             false => {
@@ -259,6 +316,7 @@ impl<'a> Trainer<'a> {
         };
         let batch = Batch {
             inputs: prepared.inputs,
+            first: share.start,
             mode: NormMode::TRAINING,
             dropout: Some(dropout_seed(self.config.seed, step)),
         };
@@ -329,7 +387,9 @@ impl<'a> Trainer<'a> {
         let start = Instant::now();
         self.check_finite()?;
         let state = self.current();
-        let score = self.task.evaluate(&state.to_state_dict(self.task.net()))?;
+        let weights = state.to_state_dict(self.task.net());
+        let score = agree(&*self.comm, self.task.evaluate(&weights, self.comm.part()))?;
+        let score = score.map(|score| self.of_all_ranks(score));
         if self.config.select == Selection::Best
             && let Some(Score { correct, .. }) = score
             && self.best.as_ref().is_none_or(|best| correct > best.correct)
@@ -345,6 +405,18 @@ impl<'a> Trainer<'a> {
             ..self.metrics("held-out", score)
         };
         Ok(metrics)
+    }
+
+    /// The score on the samples of all ranks.
+    fn of_all_ranks(&self, own: Score) -> Score {
+        let mut all = vec![0.0; 3 * self.comm.size()];
+        self.comm.gather_f64(&[own.correct as f64, own.total as f64, own.loss], &mut all);
+        let scores = all.as_chunks().0.iter().map(|&[correct, total, loss]| Score {
+            correct: correct as usize,
+            total: total as usize,
+            loss,
+        });
+        scores.reduce(Score::and).unwrap_or(own)
     }
 
     /// The line of a score that was found elsewhere, as on test images.
