@@ -31,6 +31,7 @@
 mod classification;
 mod config;
 mod error;
+mod evaluation;
 mod folder;
 mod metrics;
 mod observer;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use weightspace_core::random::{Key, Stream};
 
-use super::metrics::{Meter, peak_memory_bytes};
-use super::{Metrics, Observer, Parameterization, Progress, Score, Selection, Task};
+use super::metrics::Meter;
+use super::{Metrics, Observer, Parameterization, Progress, Task};
 use super::{RunFolder, TrainConfig, TrainError};
 use crate::ModelState;
 use crate::comm::{Communicator, Solo, agree, agree_on};
@@ -49,10 +49,10 @@ pub(super) struct Best {
 /// With several ranks each has a trainer, and all of them call its methods in the same order, but those
 /// that only look at it.
 pub struct Trainer<'a> {
-    task: Box<dyn Task + 'a>,
+    pub(super) task: Box<dyn Task + 'a>,
     method: Box<dyn Parameterization + 'a>,
-    config: TrainConfig,
-    comm: Arc<dyn Communicator>,
+    pub(super) config: TrainConfig,
+    pub(super) comm: Arc<dyn Communicator>,
     engine: TrainingEngine,
     batches: Batches,
     timeline: Timeline,
@@ -378,66 +378,6 @@ impl<'a> Trainer<'a> {
         batch == 0 && epoch > 0 && due
     }
 
-    /// Evaluates on held-out samples, keeps the coefficients if they are the best so far, and begins
-    /// the training loss anew.
-    ///
-    /// # Errors
-    /// If weights or statistics are not finite.
-    pub fn evaluate(&mut self) -> Result<Metrics, TrainError> {
-        let start = Instant::now();
-        self.check_finite()?;
-        let state = self.current();
-        let weights = state.to_state_dict(self.task.net());
-        let score = agree(&*self.comm, self.task.evaluate(&weights, self.comm.part()))?;
-        let score = score.map(|score| self.of_all_ranks(score));
-        if self.config.select == Selection::Best
-            && let Some(Score { correct, .. }) = score
-            && self.best.as_ref().is_none_or(|best| correct > best.correct)
-        {
-            let coefficients = self.averaged().to_vec();
-            self.best = Some(Best { correct, coefficients, running: state.running });
-        }
-        let meter = self.meter;
-        self.meter.restart(start.elapsed().as_secs_f64());
-        let metrics = Metrics {
-            train_loss: meter.mean_loss(),
-            images_per_second: meter.rate(),
-            ..self.metrics("held-out", score)
-        };
-        Ok(metrics)
-    }
-
-    /// The score on the samples of all ranks.
-    fn of_all_ranks(&self, own: Score) -> Score {
-        let mut all = vec![0.0; 3 * self.comm.size()];
-        self.comm.gather_f64(&[own.correct as f64, own.total as f64, own.loss], &mut all);
-        let scores = all.as_chunks().0.iter().map(|&[correct, total, loss]| Score {
-            correct: correct as usize,
-            total: total as usize,
-            loss,
-        });
-        scores.reduce(Score::and).unwrap_or(own)
-    }
-
-    /// The line of a score that was found elsewhere, as on test images.
-    pub fn metrics(&self, split: &'static str, score: Option<Score>) -> Metrics {
-        let metrics = Metrics {
-            split,
-            accuracy: None,
-            correct: 0,
-            total: 0,
-            loss: None,
-            step: self.step_count(),
-            epoch: self.position.epoch,
-            train_loss: None,
-            learning_rate: self.last.0,
-            images_per_second: None,
-            seconds: self.meter.run_seconds,
-            peak_memory_bytes: peak_memory_bytes(),
-        };
-        metrics.with_score(score)
-    }
-
     /// Fails if the coefficients or the running statistics are not finite: they are not worth
     /// keeping.
     pub(super) fn check_finite(&self) -> Result<(), TrainError> {
@@ -461,7 +401,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Coefficients as they are evaluated.
-    fn averaged(&self) -> &[f32] {
+    pub(super) fn averaged(&self) -> &[f32] {
         self.ema.as_ref().map_or(&self.coefficients, Ema::weights)
     }
 
