@@ -5,7 +5,7 @@
 //! threads. So the same threads and instruction set give the same bits.
 //!
 //! With several ranks ([`comm`](crate::comm)) each of them steps with its part of the batch, and what
-//! threads add up at their meetings all ranks do ([`exchange`]). Ranks of one thread each make the
+//! threads add up at their meetings all ranks do. Ranks of one thread each make the
 //! values that as many threads of one rank make, bit for bit, and sum gradients with other roundings.
 
 mod backward;
