@@ -112,7 +112,8 @@ fn steps(c: &mut Criterion) {
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                let batch = Batch { inputs: &images, mode: NormMode::TRAINING, dropout: None };
+                let batch =
+                    Batch { inputs: &images, first: 0, mode: NormMode::TRAINING, dropout: None };
                 engine.step(&weights, batch, &loss, &[], &mut gradient)
             });
         });

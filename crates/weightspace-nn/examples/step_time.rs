@@ -115,7 +115,7 @@ fn classifier(
     let mut gradient = vec![0.0; weights.len()];
     let step = move || {
         let loss = CrossEntropy::new(&labels, net.class_count());
-        let batch = Batch { inputs: &images, mode: NormMode::TRAINING, dropout: None };
+        let batch = Batch { inputs: &images, first: 0, mode: NormMode::TRAINING, dropout: None };
         engine.step(&weights, batch, &loss, &[], &mut gradient);
         optimizer.step(&mut weights, &gradient, rate);
     };
@@ -160,7 +160,7 @@ fn regression(
     let step = move || {
         let loss = MaskedMeanSquaredError::new(&targets, width);
         let loss: &dyn Loss = &if masked { loss.with_mask(&mask) } else { loss };
-        let batch = Batch { inputs: &inputs, mode: NormMode::TRAINING, dropout: None };
+        let batch = Batch { inputs: &inputs, first: 0, mode: NormMode::TRAINING, dropout: None };
         engine.step(&weights, batch, loss, &[], &mut gradient);
         optimizer.step(&mut weights, &gradient, rate);
     };

@@ -1,6 +1,7 @@
 //! Networks, data sets and the CPU engine of **weightspace**.
 
 pub mod arch;
+pub mod comm;
 pub mod data;
 pub mod engine;
 pub mod evaluate;

@@ -167,7 +167,7 @@ fn check_case(case: &Value, tensors: &Tensors, set: InstructionSet, threads: usi
     engine.set_running(running);
     let training = case["training"] != false;
     let mode = if training { NormMode::TRAINING } else { NormMode::Running };
-    let batch = Batch { inputs: input, mode, dropout: None };
+    let batch = Batch { inputs: input, first: 0, mode, dropout: None };
     let factors = &get("grad_output").unwrap().1;
     let loss = Dot { factors, width: factors.len() / shape[0] };
     let mut gradient = vec![f32::NAN; weights.len()];
@@ -287,7 +287,8 @@ fn networks_equal_pytorch() {
         {
             let options = TrainingOptions { set, ..TrainingOptions::new(4, threads) };
             let mut engine = TrainingEngine::new(&net, options);
-            let batch = Batch { inputs: &images, mode: NormMode::TRAINING, dropout: None };
+            let batch =
+                Batch { inputs: &images, first: 0, mode: NormMode::TRAINING, dropout: None };
             let labels = [0, 1, 2, 3];
             let loss = CrossEntropy::new(&labels, net.class_count());
             let mut gradient = vec![0.0; weights.len()];

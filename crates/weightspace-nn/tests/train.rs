@@ -5,6 +5,7 @@ use std::path::Path;
 
 use weightspace_core::{DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::comm::Part;
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::model_state::ModelStateError;
@@ -164,7 +165,9 @@ fn the_best_evaluation_is_selected() {
     let correct: Vec<_> = recorder.metrics.iter().map(|metrics| metrics.correct).collect();
     let dataset = digits(Split::Train);
     let task = Classification::new(&net, &dataset, &unit(), 100, &config).unwrap();
-    let score = weightspace_nn::train::Task::evaluate(&task, &best.to_state_dict(&net)).unwrap();
+    let score =
+        weightspace_nn::train::Task::evaluate(&task, &best.to_state_dict(&net), Part::WHOLE)
+            .unwrap();
     assert_eq!(score.map(|score| score.correct), correct.iter().copied().max(), "{correct:?}");
 }
 

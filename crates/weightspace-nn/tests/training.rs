@@ -56,7 +56,7 @@ fn gradients_equal_finite_differences_with_dropout_and_taps() {
         [0, 1].map(|i| FeatureDistillation::new(&teachers[i], widths[i]).with_weight(0.5));
     let losses: [&dyn Loss; 2] = [&distances[0], &distances[1]];
     let loss = CrossEntropy::new(&labels, 5);
-    let batch = Batch { inputs: &images, mode: TRAINING, dropout: Some(77) };
+    let batch = Batch { inputs: &images, first: 0, mode: TRAINING, dropout: Some(77) };
     let mut gradient = vec![0.0; weights.len()];
     let mut scratch = gradient.clone();
     engine.step(&weights, batch, &loss, &losses, &mut gradient);
@@ -92,7 +92,7 @@ fn step(net: &Net, batch: usize, threads: usize, images: &[f32]) -> (f64, Vec<f3
     let labels: Vec<u16> = (0..samples).map(|i| (i % net.class_count()) as u16).collect();
     let loss = CrossEntropy::new(&labels, net.class_count());
     let mut gradient = vec![0.0; weights.len()];
-    let batch = Batch { inputs: images, mode: TRAINING, dropout: Some(3) };
+    let batch = Batch { inputs: images, first: 0, mode: TRAINING, dropout: Some(3) };
     let value = engine.step(&weights, batch, &loss, &[], &mut gradient);
     // A second step in the same engine must not see the first.
     let mut again = vec![0.0; weights.len()];
@@ -161,7 +161,8 @@ fn statistics_are_estimated_again_from_scratch() {
     let images = normal(8 * net.input_len(), 4);
     let mut outputs = vec![0.0; 4 * net.class_count()];
     for inputs in images.chunks(4 * net.input_len()) {
-        let batch = Batch { inputs, mode: NormMode::Batch { momentum: None }, dropout: None };
+        let batch =
+            Batch { inputs, first: 0, mode: NormMode::Batch { momentum: None }, dropout: None };
         engine.forward(&[1.0, 1.0, 0.0, 0.0], batch, &mut outputs);
     }
     assert_eq!(net.node(x).shape, Shape::Vector(2));
@@ -193,7 +194,7 @@ fn what_is_not_finite_is_named() {
     let mut engine = TrainingEngine::new(&net, TrainingOptions::new(2, 2));
     let mut weights = initialise(&net, Initialisation::PytorchDefault, 1);
     let images = normal(2 * net.input_len(), 1);
-    let batch = Batch { inputs: &images, mode: TRAINING, dropout: None };
+    let batch = Batch { inputs: &images, first: 0, mode: TRAINING, dropout: None };
     assert_eq!(engine.first_not_finite(&weights, batch), None);
     let layout = net.layout();
     let conv = layout.get("layer2.0.conv1.weight").unwrap().range();

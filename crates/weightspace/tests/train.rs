@@ -86,6 +86,25 @@ fn start_until_checkpoint(line: &str, output: &Path) -> Child {
 }
 
 #[test]
+#[cfg(not(feature = "mpi"))]
+fn many_processes_need_mpi() {
+    let folder = folder();
+    for variable in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {
+        let started = |size| command(RECIPE, folder.path()).env(variable, size).output().unwrap();
+        let found = started("4");
+        assert_eq!(found.status.code(), Some(2));
+        let text = String::from_utf8(found.stderr).unwrap();
+        assert_eq!(
+            text.trim_end(),
+            "error: started as one of 4 processes, but built without the feature `mpi`"
+        );
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+    let found = command(RECIPE, folder.path()).env("PMI_SIZE", "1").output().unwrap();
+    assert!(found.status.success());
+}
+
+#[test]
 fn the_same_command_gives_the_same_file_and_another_seed_another() {
     let folder = folder();
     let run = |name: &str, seed: &str| {

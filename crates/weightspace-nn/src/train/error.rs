@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use weightspace_core::CheckpointError;
 
+use crate::comm::Elsewhere;
 use crate::data::PreprocessingError;
 use crate::engine::EngineError;
 use crate::evaluate::EvaluateError;
@@ -83,6 +84,9 @@ pub enum TrainError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// Another rank failed.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
     /// A file of the run's folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

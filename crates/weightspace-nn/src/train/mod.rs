@@ -8,6 +8,9 @@
 //! instruction set alone; where training stands is a step's number. So a run that is interrupted and
 //! continued from a [`RunFolder`] ends with the same bits as one that is not.
 //!
+//! Several ranks ([`comm`](crate::comm)) divide every batch as threads do, so that another number of
+//! them rounds sums in another way and changes nothing else.
+//!
 //! ```
 //! use weightspace_nn::train::{Classification, Dense, Silent, TrainConfig, Trainer};
 //! use weightspace_nn::{ModelState, arch, data, init::Initialisation};
@@ -28,6 +31,7 @@
 mod classification;
 mod config;
 mod error;
+mod evaluation;
 mod folder;
 mod metrics;
 mod observer;

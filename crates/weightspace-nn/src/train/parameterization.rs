@@ -1,12 +1,25 @@
 //! What a method is to the training loop.
 
+use std::sync::Arc;
+
 use crate::Net;
+use crate::comm::Communicator;
 use crate::optim::ParameterGroups;
 
 /// A way to write a network's weights: the optimiser changes coefficients, the engine sees weights.
 ///
 /// A method knows the flat vector of weights and perhaps its layout, never an architecture.
+///
+/// With several ranks every one of them has a copy with the same coefficients, and all call the same
+/// methods in the same order. A method may divide its work among them and must end with the same bits on
+/// all of them.
 pub trait Parameterization {
+    /// Takes what the ranks speak through: once, before everything else. A method that does not divide
+    /// its work needs none.
+    fn attach(&mut self, comm: Arc<dyn Communicator>) {
+        drop(comm);
+    }
+
     /// Coefficients to begin with. How many there are never changes.
     fn initial(&self) -> Vec<f32>;
 
@@ -19,10 +32,11 @@ pub trait Parameterization {
         false
     }
 
-    /// Writes the weights that the coefficients stand for, every one of them.
+    /// Writes the weights that the coefficients stand for, every one of them on every rank.
     fn expand(&mut self, coefficients: &[f32], weights: &mut [f32]);
 
-    /// Writes the gradient with respect to the coefficients, given that with respect to the weights:
+    /// Writes the gradient with respect to all coefficients, given that of the whole batch with respect
+    /// to the weights, which all ranks have:
     /// the transposed Jacobian of [`expand`](Self::expand) times it. The coefficients are those of the
     /// last call of `expand`, whose intermediate values may be used.
     fn pullback(

@@ -99,7 +99,7 @@ impl Trainer<'_> {
         Ok(counters.metrics_bytes)
     }
 
-    fn config_text(&self) -> String {
+    pub(super) fn config_text(&self) -> String {
         serde_json::to_string(self.config()).expect("settings are plain JSON")
     }
 

@@ -1,9 +1,12 @@
 //! What is learnt: batches with their losses, and how well a network does.
 
+use std::ops::Range;
+
 use weightspace_core::StateDict;
 
 use super::TrainError;
 use crate::Net;
+use crate::comm::Part;
 use crate::loss::Loss;
 
 /// Something to train a network for.
@@ -14,25 +17,32 @@ pub trait Task {
     /// Number of samples to train on.
     fn sample_count(&self) -> usize;
 
-    /// The batch of these samples (numbers below [`sample_count`](Self::sample_count)) in an epoch.
-    /// It depends on nothing else, so that training continues anywhere.
+    /// The batch of these samples (numbers below [`sample_count`](Self::sample_count)) in an epoch,
+    /// of which this rank runs those at `share`: all of them where there is one rank, and none where
+    /// there are more ranks than samples. It depends on nothing else, so that training continues anywhere.
     ///
     /// # Errors
     /// If the samples do not fit the network.
-    fn batch(&mut self, epoch: u32, samples: &[usize]) -> Result<Prepared<'_>, TrainError>;
+    fn batch(
+        &mut self,
+        epoch: u32,
+        samples: &[usize],
+        share: Range<usize>,
+    ) -> Result<Prepared<'_>, TrainError>;
 
-    /// How well the network does on held-out samples; `None` if there are none.
+    /// How well the network does on a part of the held-out samples; `None` if there are none to have
+    /// a part of.
     ///
     /// # Errors
     /// If the samples do not fit the network.
-    fn evaluate(&self, weights: &StateDict) -> Result<Option<Score>, TrainError>;
+    fn evaluate(&self, weights: &StateDict, part: Part) -> Result<Option<Score>, TrainError>;
 }
 
 /// A batch, ready for the engine.
 pub struct Prepared<'a> {
-    /// Samples one after the other, channel-major.
+    /// The share's samples one after the other, channel-major.
     pub inputs: &'a [f32],
-    /// Their loss.
+    /// The loss of the whole batch, of which only the share's samples are evaluated.
     pub loss: Box<dyn Loss + 'a>,
 }
 
@@ -51,5 +61,12 @@ impl Score {
     /// Fraction of right samples; 0 for none.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.total.max(1) as f64
+    }
+
+    /// That on the samples of both.
+    pub(super) fn and(self, other: Score) -> Score {
+        let total = self.total + other.total;
+        let sum = self.loss * self.total as f64 + other.loss * other.total as f64;
+        Score { correct: self.correct + other.correct, total, loss: sum / total.max(1) as f64 }
     }
 }

@@ -1,13 +1,15 @@
 //! The loop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use weightspace_core::random::{Key, Stream};
 
-use super::metrics::{Meter, peak_memory_bytes};
-use super::{Metrics, Observer, Parameterization, Progress, Score, Selection, Task};
+use super::metrics::Meter;
+use super::{Metrics, Observer, Parameterization, Progress, Task};
 use super::{RunFolder, TrainConfig, TrainError};
 use crate::ModelState;
+use crate::comm::{Communicator, Solo, agree, agree_on};
 use crate::data::Batches;
 use crate::engine::training::{
     Batch, NormMode, RunningStatistics, TrainingEngine, TrainingOptions,
@@ -43,10 +45,14 @@ pub(super) struct Best {
 }
 
 /// Training, at some step of it.
+///
+/// With several ranks each has a trainer, and all of them call its methods in the same order, but those
+/// that only look at it.
 pub struct Trainer<'a> {
-    task: Box<dyn Task + 'a>,
+    pub(super) task: Box<dyn Task + 'a>,
     method: Box<dyn Parameterization + 'a>,
-    config: TrainConfig,
+    pub(super) config: TrainConfig,
+    pub(super) comm: Arc<dyn Communicator>,
     engine: TrainingEngine,
     batches: Batches,
     timeline: Timeline,
@@ -78,6 +84,36 @@ impl<'a> Trainer<'a> {
         running: RunningStatistics,
         config: TrainConfig,
     ) -> Result<Self, TrainError> {
+        Self::distributed(task, method, running, config, Arc::new(Solo))
+    }
+
+    /// As [`new`](Self::new), as one of several ranks, each with its part of every batch and as many
+    /// threads as the configuration says.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), or ranks that do not begin alike.
+    pub fn distributed(
+        task: Box<dyn Task + 'a>,
+        method: Box<dyn Parameterization + 'a>,
+        running: RunningStatistics,
+        config: TrainConfig,
+        comm: Arc<dyn Communicator>,
+    ) -> Result<Self, TrainError> {
+        let trainer = Self::on_rank(task, method, running, config, Arc::clone(&comm));
+        let trainer = agree(&*comm, trainer)?;
+        let config = trainer.config_text();
+        agree_on(&*comm, "settings", &[config.as_bytes()])?;
+        agree_on(&*comm, "coefficients", &[bytemuck::cast_slice(&trainer.coefficients)])?;
+        Ok(trainer)
+    }
+
+    fn on_rank(
+        task: Box<dyn Task + 'a>,
+        mut method: Box<dyn Parameterization + 'a>,
+        running: RunningStatistics,
+        config: TrainConfig,
+        comm: Arc<dyn Communicator>,
+    ) -> Result<Self, TrainError> {
         config.check()?;
         let samples = task.sample_count();
         let batches =
@@ -88,6 +124,7 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::TooFewSamples { samples, purpose });
         }
         let total_steps = steps_per_epoch * u64::from(config.epochs);
+        method.attach(Arc::clone(&comm));
         let mut groups = method.groups();
         if !config.decay_vectors {
             groups = groups.without_decay_on_vectors();
@@ -97,8 +134,10 @@ impl<'a> Trainer<'a> {
             Ema::new(decay, &[])?;
         }
         let net = task.net();
-        let batch = config.batch.min(samples);
-        let mut engine = TrainingEngine::new(net, TrainingOptions::new(batch, config.threads));
+        let batch = config.batch.min(samples).div_ceil(comm.size());
+        let options = TrainingOptions::new(batch, config.threads);
+        let options = TrainingOptions { comm: Arc::clone(&comm), ..options };
+        let mut engine = TrainingEngine::new(net, options);
         engine.set_running(running);
         let weight_count = net.parameter_count();
         let expanded = |count| vec![0.0; if method.is_identity() { 0 } else { count }];
@@ -116,6 +155,7 @@ impl<'a> Trainer<'a> {
             task,
             method,
             config,
+            comm,
             engine,
             batches,
             coefficients,
@@ -125,6 +165,11 @@ impl<'a> Trainer<'a> {
     /// How it trains.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// The ranks that train together.
+    pub fn comm(&self) -> &Arc<dyn Communicator> {
+        &self.comm
     }
 
     /// What it trains for.
@@ -174,7 +219,7 @@ impl<'a> Trainer<'a> {
         self.engine.set_running(running);
     }
 
-    /// Trains until all epochs are done or the observer wants it to stop.
+    /// Trains until all epochs are done or the observer of any rank wants it to stop.
     ///
     /// # Errors
     /// If training diverges.
@@ -202,25 +247,36 @@ impl<'a> Trainer<'a> {
         while !self.is_finished() {
             self.step()?;
             observer.step(&self.progress());
-            let evaluation = self.is_evaluation_due();
-            if evaluation {
-                let metrics = self.evaluate()?;
-                if let Some(folder) = &mut folder {
-                    folder.append(&metrics)?;
-                }
-                observer.evaluation(&metrics);
+            let metrics = self.is_evaluation_due().then(|| self.evaluate()).transpose()?;
+            if let Some(metrics) = &metrics {
+                observer.evaluation(metrics);
             }
-            let stop = observer.should_stop() && !self.is_finished();
-            if let Some(folder) = &mut folder
-                && (evaluation || stop || folder.is_due(self.step_count()))
-            {
-                folder.save(self)?;
+            let stop = self.comm.any(observer.should_stop()) && !self.is_finished();
+            if let Some(folder) = &mut folder {
+                let kept = self.keep(folder, metrics.as_ref(), stop);
+                agree(&*self.comm, kept)?;
             }
             if stop {
                 return Ok(Ending::Interrupted);
             }
         }
         Ok(Ending::Finished)
+    }
+
+    /// Keeps what is known after a step, on the rank that does so.
+    fn keep(
+        &self,
+        folder: &mut RunFolder,
+        metrics: Option<&Metrics>,
+        stop: bool,
+    ) -> Result<(), TrainError> {
+        if let Some(metrics) = metrics {
+            folder.append(metrics)?;
+        }
+        match metrics.is_some() || stop || folder.is_due(self.step_count()) {
+            true => folder.save(self),
+            false => Ok(()),
+        }
     }
 
     /// How far training is.
@@ -249,7 +305,8 @@ impl<'a> Trainer<'a> {
         let step = self.step_count();
         let Position { epoch, batch } = self.position;
         let samples = self.batches.batch(epoch, batch);
-        let prepared = self.task.batch(epoch, samples)?;
+        let share = self.comm.part().range(samples.len());
+        let prepared = agree(&*self.comm, self.task.batch(epoch, samples, share.clone()))?;
         let weights = match self.method.is_identity() {
             true => &self.coefficients,
             false => {
@@ -259,6 +316,7 @@ impl<'a> Trainer<'a> {
         };
         let batch = Batch {
             inputs: prepared.inputs,
+            first: share.start,
             mode: match self.config.freeze_statistics {
                 true => NormMode::Running,
                 false => NormMode::TRAINING,
@@ -323,52 +381,6 @@ impl<'a> Trainer<'a> {
         batch == 0 && epoch > 0 && due
     }
 
-    /// Evaluates on held-out samples, keeps the coefficients if they are the best so far, and begins
-    /// the training loss anew.
-    ///
-    /// # Errors
-    /// If weights or statistics are not finite.
-    pub fn evaluate(&mut self) -> Result<Metrics, TrainError> {
-        let start = Instant::now();
-        self.check_finite()?;
-        let state = self.current();
-        let score = self.task.evaluate(&state.to_state_dict(self.task.net()))?;
-        if self.config.select == Selection::Best
-            && let Some(Score { correct, .. }) = score
-            && self.best.as_ref().is_none_or(|best| correct > best.correct)
-        {
-            let coefficients = self.averaged().to_vec();
-            self.best = Some(Best { correct, coefficients, running: state.running });
-        }
-        let meter = self.meter;
-        self.meter.restart(start.elapsed().as_secs_f64());
-        let metrics = Metrics {
-            train_loss: meter.mean_loss(),
-            images_per_second: meter.rate(),
-            ..self.metrics("held-out", score)
-        };
-        Ok(metrics)
-    }
-
-    /// The line of a score that was found elsewhere, as on test images.
-    pub fn metrics(&self, split: &'static str, score: Option<Score>) -> Metrics {
-        let metrics = Metrics {
-            split,
-            accuracy: None,
-            correct: 0,
-            total: 0,
-            loss: None,
-            step: self.step_count(),
-            epoch: self.position.epoch,
-            train_loss: None,
-            learning_rate: self.last.0,
-            images_per_second: None,
-            seconds: self.meter.run_seconds,
-            peak_memory_bytes: peak_memory_bytes(),
-        };
-        metrics.with_score(score)
-    }
-
     /// Fails if the coefficients or the running statistics are not finite: they are not worth
     /// keeping.
     pub(super) fn check_finite(&self) -> Result<(), TrainError> {
@@ -392,7 +404,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Coefficients as they are evaluated.
-    fn averaged(&self) -> &[f32] {
+    pub(super) fn averaged(&self) -> &[f32] {
         self.ema.as_ref().map_or(&self.coefficients, Ema::weights)
     }
 

@@ -1,10 +1,12 @@
 //! Coefficients as the training loop sees them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use weightspace_core::basis::{Projection, Start};
 use weightspace_core::random::{Key, Stream};
 use weightspace_nn::Net;
+use weightspace_nn::comm::Communicator;
 use weightspace_nn::optim::{ParameterGroup, ParameterGroups};
 use weightspace_nn::train::Parameterization;
 
@@ -140,6 +142,10 @@ fn draw(key: Key, gains: &[f32], coefficients: &mut [f32]) {
 }
 
 impl Parameterization for Subspace {
+    fn attach(&mut self, comm: Arc<dyn Communicator>) {
+        self.map.attach(comm);
+    }
+
     fn initial(&self) -> Vec<f32> {
         self.initial.clone()
     }

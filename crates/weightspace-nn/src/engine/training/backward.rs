@@ -86,7 +86,8 @@ impl Worker {
             layout.gather(values, row);
         }
         let len = chunk.len() * width;
-        self.loss += loss.evaluate(self.first + chunk.start, &rows[..len], &mut gradients[..len]);
+        let first = shared.first + self.first + chunk.start;
+        self.loss += loss.evaluate(first, &rows[..len], &mut gradients[..len]);
         self.change_gradient(shared, id, chunk, |_, target| {
             let targets = target.chunks_exact_mut(of_gradient.len());
             for (target, row) in targets.zip(gradients[..len].chunks_exact(width)) {

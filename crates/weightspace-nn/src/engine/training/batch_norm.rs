@@ -128,13 +128,14 @@ impl NormState {
         self.shift[c] = (f64::from(bias) - mean * scale) as f32;
     }
 
-    /// When the input of the whole batch is there: mean and variance from the moments of each part
-    /// of the batch, added in their order (Chan et al., 1979).
-    pub fn finish_statistics<'a>(
+    /// When the input of the whole batch is there: mean and variance from the `moments` of each part
+    /// of the batch ([`Exchange::moments`](super::exchange::Exchange::moments)), added in their order
+    /// (Chan et al., 1979).
+    pub fn finish_statistics(
         &mut self,
         norm: &Norm,
         mode: NormMode,
-        parts: impl Iterator<Item = (&'a ChannelSums, f64)> + Clone,
+        moments: &[f64],
         running: &mut RunningLayer,
         (weight, bias): (&[f32], &[f32]),
     ) {
@@ -143,10 +144,12 @@ impl NormState {
         let share = momentum.unwrap_or(1.0 / running.batches as f32);
         for c in 0..running.mean.len() {
             let (mut count, mut mean, mut spread) = (0.0, 0.0, 0.0);
-            for (sums, values) in parts.clone().filter(|part| part.1 > 0.0) {
-                let [sum, squares] = sums.sums[c];
+            let parts = moments.chunks_exact(1 + 3 * running.mean.len());
+            for part in parts.filter(|part| part[0] > 0.0) {
+                let (values, of_channels) = (part[0], part[1..].as_chunks().0);
+                let [pivot, sum, squares] = of_channels[c];
                 let offset = sum / values;
-                let distance = f64::from(sums.pivot[c]) + offset - mean;
+                let distance = pivot + offset - mean;
                 let total = count + values;
                 spread += squares - sum * offset + distance * distance * count * values / total;
                 mean += distance * values / total;

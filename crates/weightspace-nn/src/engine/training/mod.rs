@@ -3,9 +3,14 @@
 //! See [`plan`] for how a step is cut into phases. Every thread has its own samples, buffers and
 //! weight gradients; threads meet only between phases, where sums are added in the order of the
 //! threads. So the same threads and instruction set give the same bits.
+//!
+//! With several ranks ([`comm`](crate::comm)) each of them steps with its part of the batch, and what
+//! threads add up at their meetings all ranks do. Ranks of one thread each make the
+//! values that as many threads of one rank make, bit for bit, and sum gradients with other roundings.
 
 mod backward;
 mod batch_norm;
+mod exchange;
 mod parameters;
 pub mod plan;
 mod worker;
@@ -13,9 +18,13 @@ mod worker;
 pub use batch_norm::{NormMode, RunningLayer, RunningStatistics};
 pub use plan::{TrainingPlan, Wishes};
 
+use std::sync::Arc;
+
 use self::batch_norm::NormState;
+use self::exchange::Exchange;
 use self::parameters::{Ranges, StepParameters};
 use self::worker::{Shared, Worker};
+use crate::comm::{Communicator, Solo};
 use crate::kernels::simd::InstructionSet;
 use crate::loss::Loss;
 use crate::net::{Net, Op};
@@ -23,36 +32,43 @@ use crate::net::{Net, Op};
 /// How a training engine runs.
 #[derive(Clone, Debug)]
 pub struct TrainingOptions {
-    /// Most samples of a batch.
+    /// Most samples of a batch, of those that this rank has of it.
     pub batch: usize,
-    /// Threads; the samples of a batch are divided among them.
+    /// Threads; the samples of a batch are divided among them. All ranks have as many.
     pub threads: usize,
     /// Instruction set of the kernels.
     pub set: InstructionSet,
     /// What else is computed.
     pub wishes: Wishes,
+    /// The ranks that step together.
+    pub comm: Arc<dyn Communicator>,
 }
 
 impl TrainingOptions {
-    /// Batches of up to `batch` samples on `threads` threads.
+    /// Batches of up to `batch` samples on `threads` threads of the only rank.
     pub fn new(batch: usize, threads: usize) -> Self {
         let set = InstructionSet::best();
-        TrainingOptions { batch, threads: threads.max(1), set, wishes: Wishes::default() }
+        let (threads, wishes) = (threads.max(1), Wishes::default());
+        TrainingOptions { batch, threads, set, wishes, comm: Arc::new(Solo) }
     }
 }
 
-/// One batch.
+/// One batch, or what one rank has of it.
 #[derive(Clone, Copy)]
 pub struct Batch<'a> {
-    /// Samples, one after the other: the values of all inputs, channel-major.
+    /// Samples, one after the other: the values of all inputs, channel-major. A rank may have none.
     pub inputs: &'a [f32],
+    /// Number of the first of these in the batch of all ranks, as losses and dropout count them; 0 with
+    /// one rank.
+    pub first: usize,
     /// How batch normalisations treat it.
     pub mode: NormMode,
     /// Seed of the dropout masks: another one for every step; `None` switches dropout off.
     pub dropout: Option<u64>,
 }
 
-/// The network is planned once; then step after step runs without allocating.
+/// The network is planned once; then step after step runs without allocating, but for what several
+/// ranks say to each other.
 pub struct TrainingEngine {
     net: Net,
     plan: TrainingPlan,
@@ -62,6 +78,7 @@ pub struct TrainingEngine {
     norms: Vec<NormState>,
     workers: Vec<Worker>,
     running: RunningStatistics,
+    exchange: Exchange,
 }
 
 impl TrainingEngine {
@@ -82,7 +99,9 @@ impl TrainingEngine {
         });
         let workers = workers.collect();
         let running = RunningStatistics::new(net);
+        let exchange = Exchange::new(Arc::clone(&options.comm));
         TrainingEngine {
+            exchange,
             net: net.clone(),
             plan,
             options,
@@ -104,7 +123,7 @@ impl TrainingEngine {
         &self.plan
     }
 
-    /// Most samples of a batch.
+    /// Most samples of a batch, of those that this rank has of it.
     pub fn batch_size(&self) -> usize {
         self.options.batch
     }
@@ -121,6 +140,9 @@ impl TrainingEngine {
 
     /// The loss of a batch and its gradient with respect to the flat weights, which stand as
     /// [`Net::layout`] says. `taps` are the losses of the tapped nodes in their order.
+    ///
+    /// All ranks step together, with the same weights and with losses of the whole batch, and find
+    /// the same.
     ///
     /// # Panics
     /// If a slice has a wrong length, or the engine was planned for losses on whole batches.
@@ -139,7 +161,7 @@ impl TrainingEngine {
         self.finish(gradient)
     }
 
-    /// The outputs of a batch `[samples, width]`. In an engine that is planned for losses on whole
+    /// The outputs of this rank's samples `[samples, width]`. In an engine that is planned for losses on whole
     /// batches, [`backward`](Self::backward) may follow.
     ///
     /// # Panics
@@ -183,14 +205,14 @@ impl TrainingEngine {
     }
 
     /// The first layer whose values are not finite, or the first weight tensor that is not; `None`
-    /// where everything is finite.
+    /// where everything is finite. All ranks find the same.
     pub fn first_not_finite(&mut self, weights: &[f32], batch: Batch<'_>) -> Option<String> {
         for entry in self.net.layout().entries() {
             if weights[entry.range()].iter().any(|w| !w.is_finite()) {
                 return Some(format!("tensor {}", entry.name));
             }
         }
-        if batch.inputs.iter().any(|v| !v.is_finite()) {
+        if self.options.comm.any(batch.inputs.iter().any(|v| !v.is_finite())) {
             return Some("the input".to_string());
         }
         let running = self.running.clone();
@@ -200,7 +222,8 @@ impl TrainingEngine {
             self.finish_statistics(weights, batch, phase);
         }
         self.running = running;
-        let step = self.workers.iter().filter_map(|worker| worker.failure).min()?;
+        let own = self.workers.iter().filter_map(|worker| worker.failure).min();
+        let step = self.exchange.min(own)?;
         Some(format!("layer {}", self.name_of(step)))
     }
 
@@ -283,6 +306,7 @@ impl TrainingEngine {
             mode: batch.mode,
             dropout: batch.dropout,
             inputs: batch.inputs,
+            first: batch.first,
             loss: losses.map(|l| l.0),
             taps: losses.map_or(&[], |l| l.1),
             check: direction == Direction::Check,
@@ -327,13 +351,14 @@ impl TrainingEngine {
     fn finish_statistics(&mut self, weights: &[f32], batch: Batch<'_>, phase: usize) {
         for i in 0..self.plan.norms.len() {
             let norm = self.plan.norms[i];
-            if norm.input_phase == phase {
+            if norm.input_phase == phase && batch.mode != NormMode::Running {
                 let pixels = self.pixels(&norm);
                 let affine = self.affine(weights, norm.step);
                 let (state, running) = (&mut self.norms[i], &mut self.running.layers[i]);
                 let workers = self.workers.iter();
                 let parts = workers.map(|w| (&w.sums[i][0], (w.samples * pixels) as f64));
-                state.finish_statistics(&norm, batch.mode, parts, running, affine);
+                let moments = self.exchange.moments(parts, running.mean.len());
+                state.finish_statistics(&norm, batch.mode, moments, running, affine);
             }
         }
     }
@@ -345,25 +370,29 @@ impl TrainingEngine {
             if norm.phase == phase {
                 let pixels = self.pixels(&norm);
                 let (first, others) = self.workers.split_first_mut().expect("a worker");
+                let samples = first.samples + others.iter().map(|w| w.samples).sum::<usize>();
                 let sums = &mut first.sums[i][1];
                 others.iter().for_each(|worker| sums.add(&worker.sums[i][1]));
-                let samples = first.samples + others.iter().map(|w| w.samples).sum::<usize>();
-                let count = (samples * pixels) as f64;
-                self.norms[i].finish_gradient(batch.mode, (&first.sums[i][1], count));
+                let count = self.exchange.sum(sums, (samples * pixels) as f64);
+                self.norms[i].finish_gradient(batch.mode, (sums, count));
             }
         }
     }
 
-    /// Adds up the gradients and the loss.
+    /// Adds up the gradients and the loss, those of all ranks.
     fn finish(&mut self, gradient: &mut [f32]) -> f64 {
         let mut gradients: Vec<_> = self.workers.iter_mut().map(|w| &mut w.gradients).collect();
         parameters::reduce(&self.plan, &self.ranges, &mut gradients, gradient);
+        self.options.comm.sum_f32(gradient);
+        // These are of the whole batch already.
         for (norm, state) in self.plan.norms.iter().zip(&self.norms) {
             let ranges = &self.ranges[norm.step];
             gradient[ranges.weight.clone()].copy_from_slice(&state.weight_gradient);
             gradient[ranges.bias.clone()].copy_from_slice(&state.bias_gradient);
         }
-        self.workers.iter().map(|worker| worker.loss).sum()
+        let mut loss = [self.workers.iter().map(|worker| worker.loss).sum()];
+        self.options.comm.sum_f64(&mut loss);
+        loss[0]
     }
 }
 

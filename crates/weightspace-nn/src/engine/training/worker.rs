@@ -32,8 +32,10 @@ pub struct Shared<'a> {
     pub mode: NormMode,
     /// Seed of the dropout masks of this step; `None` without dropout.
     pub dropout: Option<u64>,
-    /// All samples of the batch, one after the other.
+    /// All samples that this rank has of the batch, one after the other.
     pub inputs: &'a [f32],
+    /// Number of the first of these in the whole batch.
+    pub first: usize,
     /// Losses on the output and on the tapped values.
     pub loss: Option<&'a dyn Loss>,
     /// See above.
@@ -45,7 +47,7 @@ pub struct Shared<'a> {
 /// One thread's share of the batch.
 #[derive(Default)]
 pub struct Worker {
-    /// First sample of the batch that is this worker's.
+    /// First of the rank's samples that is this worker's.
     pub first: usize,
     /// Number of its samples.
     pub samples: usize,
@@ -294,7 +296,7 @@ impl Worker {
         (chunk, sample): (&Range<usize>, usize),
     ) -> Option<Mask> {
         let Op::Dropout { probability } = shared.net.node(node).op else { return None };
-        let number = self.first + chunk.start + sample;
+        let number = shared.first + self.first + chunk.start + sample;
         shared.dropout.map(|seed| Mask::new(probability, seed, node.index(), number))
     }
 

@@ -12,15 +12,19 @@ mod watch;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use weightspace::comm;
 use weightspace::subspace::Subspace;
 use weightspace_core::StateDict;
+use weightspace_nn::comm::{Communicator, Part, agree, agree_on};
 use weightspace_nn::train::{
-    CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, Score, Trainer,
+    CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, RunFolder, Score,
+    Trainer,
 };
 use weightspace_nn::{Engine, ModelState};
 
@@ -38,6 +42,9 @@ use super::{Global, Outcome, text};
 /// The same command continues a training that was interrupted, with the same result as if it had not
 /// been. The folder holds model.safetensors and config.json, for the method subspace also model.wsp, the
 /// run's settings (run.json), one line per evaluation (metrics.jsonl) and the newest checkpoint.
+///
+/// Started by mpirun, and built with the feature mpi, all processes train one network, each with its
+/// part of every batch and of the coefficients, and --threads threads.
 #[derive(Args)]
 pub struct Train {
     /// Recipe to begin with, as `weightspace list` shows them; other options change it
@@ -101,22 +108,46 @@ struct Report<'a> {
     bytes: u64,
 }
 
-/// Runs the command.
+/// Runs the command. Of several ranks the first speaks and writes for all.
 pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
-    let config = settings(arguments, global)?;
+    let comm = comm::world()?;
+    let outcome = run_on_rank(arguments, global, &comm);
+    if leads(&*comm) { outcome } else { Ok(Outcome::Done) }
+}
+
+fn run_on_rank(
+    arguments: &Train,
+    global: &Global,
+    comm: &Arc<dyn Communicator>,
+) -> anyhow::Result<Outcome> {
+    let config = agree(&**comm, settings(arguments, global))?;
     if arguments.print_config {
-        let toml = config.to_toml()?;
-        global.print(&config, |out| out.write_all(toml.as_bytes()))?;
+        if leads(&**comm) {
+            let toml = config.to_toml()?;
+            global.print(&config, |out| out.write_all(toml.as_bytes()))?;
+        }
         return Ok(Outcome::Done);
     }
-    config.training.check()?;
-    match &arguments.output {
-        Some(folder) if !arguments.dry_run => {
+    let output = arguments.output.as_deref().filter(|_| !arguments.dry_run);
+    let open = || {
+        config.training.check()?;
+        if let Some(folder) = output.filter(|_| leads(&**comm)) {
             record::check(folder, arguments.force)?;
-            train(&Inputs::open(config, global)?, folder, arguments, global)
         }
-        _ => dry_run(&Inputs::open(config, global)?, global),
+        Inputs::open(config, global)
+    };
+    let inputs = agree(&**comm, open())?;
+    let record = serde_json::to_vec(&inputs.record())?;
+    agree_on(&**comm, "settings, data or processor", &[&record])?;
+    match output {
+        Some(folder) => train(&inputs, folder, arguments, global, comm),
+        None => dry_run(&inputs, global, comm),
     }
+}
+
+/// Whether this rank speaks and writes for all.
+fn leads(comm: &dyn Communicator) -> bool {
+    comm.rank() == 0
 }
 
 /// The preset or file, and on top of it the flags.
@@ -139,7 +170,7 @@ fn settings(arguments: &Train, global: &Global) -> anyhow::Result<RunConfig> {
 }
 
 /// Training before its first step.
-fn trainer(inputs: &Inputs) -> anyhow::Result<Trainer<'_>> {
+fn trainer<'a>(inputs: &'a Inputs, comm: &Arc<dyn Communicator>) -> anyhow::Result<Trainer<'a>> {
     let Inputs { net, config, images, preprocessing, .. } = inputs;
     let training = &config.training;
     let held_out = config.holdout.unwrap_or(0);
@@ -149,7 +180,8 @@ fn trainer(inputs: &Inputs) -> anyhow::Result<Trainer<'_>> {
     }
     let ModelState { weights, running } = inputs.start()?;
     let method = method(inputs, weights)?;
-    Ok(Trainer::new(Box::new(task), method, running, training.clone())?)
+    let (task, comm) = (Box::new(task), Arc::clone(comm));
+    Ok(Trainer::distributed(task, method, running, training.clone(), comm)?)
 }
 
 /// What is trained.
@@ -168,19 +200,29 @@ fn train(
     output: &Path,
     arguments: &Train,
     global: &Global,
+    comm: &Arc<dyn Communicator>,
 ) -> anyhow::Result<Outcome> {
-    let mut trainer = trainer(inputs)?;
+    let leads = leads(&**comm);
+    let mut trainer = trainer(inputs, comm)?;
     let policy = CheckpointPolicy {
         steps: arguments.checkpoint_steps,
         time: Duration::from_secs(arguments.checkpoint_seconds),
     };
-    let mut folder = inputs.record().open(output, policy, arguments.force)?;
-    let mut watch = Watch::new(inputs.config.training.epochs, global)?;
+    let folder = match leads {
+        true => inputs.record().open(output, policy, arguments.force),
+        false => Ok(RunFolder::reader(output)),
+    };
+    let mut folder = agree(&**comm, folder)?;
+    let watch = Watch::new(inputs.config.training.epochs, leads.then_some(global));
+    let mut watch = agree(&**comm, watch)?;
     if folder.restore(&mut trainer)? {
         watch.continue_at(trainer.step_count());
     }
     let ending = trainer.run_in(&mut folder, &mut watch)?;
     drop(watch);
+    if ending == Ending::Interrupted && !leads {
+        return Ok(Outcome::Interrupted);
+    }
     if ending == Ending::Interrupted {
         let (step, total) = (trainer.step_count(), trainer.total_steps());
         let folder = output.display();
@@ -191,10 +233,13 @@ fn train(
         return Ok(Outcome::Interrupted);
     }
     let product = Product::new(inputs, &mut trainer)?;
-    let metrics = final_metrics(inputs, &trainer, &product.model)?;
-    folder.append(&metrics)?;
-    let file = product.write(inputs, output)?;
-    report(inputs, metrics, output, &file, global)
+    let mut finish = || {
+        let metrics = final_metrics(inputs, &trainer, &product.model)?;
+        folder.append(&metrics)?;
+        let file = product.write(inputs, output)?;
+        report(inputs, metrics, output, &file, global)
+    };
+    agree(&**comm, if leads { finish() } else { Ok(Outcome::Done) })
 }
 
 /// How well the model does on the test images, or, where there are none, on the held-out ones.
@@ -204,7 +249,7 @@ fn final_metrics(
     model: &StateDict,
 ) -> anyhow::Result<Metrics> {
     let Some(images) = inputs.test_images()? else {
-        return Ok(trainer.metrics("held-out", trainer.task().evaluate(model)?));
+        return Ok(trainer.metrics("held-out", trainer.task().evaluate(model, Part::WHOLE)?));
     };
     let engine = Engine::new(&inputs.net, model)?;
     let score = Score::of(&engine, &images, None, &inputs.preprocessing)?;
@@ -243,12 +288,17 @@ fn report(
 }
 
 /// Takes steps for a second, at least three, of which the first does not count.
-fn dry_run(inputs: &Inputs, global: &Global) -> anyhow::Result<Outcome> {
-    let mut trainer = trainer(inputs)?;
+fn dry_run(
+    inputs: &Inputs,
+    global: &Global,
+    comm: &Arc<dyn Communicator>,
+) -> anyhow::Result<Outcome> {
+    let mut trainer = trainer(inputs, comm)?;
     let steps = trainer.total_steps();
     trainer.step()?;
     let (start, mut taken) = (Instant::now(), 0);
-    while !trainer.is_finished() && (taken < 2 || start.elapsed() < Duration::from_secs(1)) {
+    let wanted = |taken| taken < 2 || start.elapsed() < Duration::from_secs(1);
+    while !trainer.is_finished() && comm.any(wanted(taken)) {
         trainer.step()?;
         taken += 1;
     }
@@ -268,7 +318,9 @@ fn dry_run(inputs: &Inputs, global: &Global) -> anyhow::Result<Outcome> {
         estimated_seconds: per_step * steps as f64,
         peak_memory_bytes: trainer.metrics("held-out", None).peak_memory_bytes,
     };
-    global.print(&plan, |out| plan.write(out))?;
+    if leads(&**comm) {
+        global.print(&plan, |out| plan.write(out))?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -21,9 +21,9 @@ pub struct Watch {
 
 impl Watch {
     /// A bar that appears with the first step. From now on the first Ctrl-C only asks to stop; the
-    /// second ends the process.
-    pub fn new(epochs: u32, global: &Global) -> anyhow::Result<Self> {
-        let target = match global.shows_progress() {
+    /// second ends the process. Without options it shows nothing.
+    pub fn new(epochs: u32, global: Option<&Global>) -> anyhow::Result<Self> {
+        let target = match global.is_some_and(Global::shows_progress) {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
@@ -37,7 +37,8 @@ impl Watch {
                 .and_then(|_| signal_hook::flag::register(signal, flag()))
                 .context("cannot listen for signals")?;
         }
-        Ok(Watch { bar, quiet: global.is_quiet(), epochs, interrupted })
+        let quiet = global.is_none_or(Global::is_quiet);
+        Ok(Watch { bar, quiet, epochs, interrupted })
     }
 
     /// Begins at a step other than the first.
