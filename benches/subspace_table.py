@@ -20,14 +20,14 @@ import subprocess
 BASES = ["dense", "hadamard", "sketch", "hash"]
 # Data, held-out images, epochs, batch, other options, numbers of coefficients, learning rates.
 WORKS = {
-    "lenet-mnist": ("lenet-mnist", "mnist", 5000, 8, 128, [], [290, 1000, 5500], [3e-3, 1e-2]),
+    "lenet-mnist": ("lenet-mnist", "mnist", 5000, 8, 128, [], [290, 1000, 5500], [1e-3, 2e-3, 4e-3]),
     "lenet-cifar10": (
         "lenet-cifar", "cifar10", 5000, 20, 128, ["--augment", "crop4-flip"],
-        [1000, 5000, 10_000], [3e-3, 1e-2],
+        [1000, 5000, 10_000], [1e-3, 2e-3],
     ),
     "resnet20-cifar10": (
         "resnet20", "cifar10", 5000, 40, 128, ["--augment", "crop4-flip"],
-        [1000, 10_000], [3e-3],
+        [1000, 10_000], [2e-3],
     ),
 }  # fmt: skip
 

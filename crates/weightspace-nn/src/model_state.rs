@@ -5,7 +5,7 @@ use weightspace_core::{DType, StateDict, Tensor};
 use crate::Net;
 use crate::engine::training::{RunningLayer, RunningStatistics};
 use crate::init::{Initialisation, initialise};
-use crate::net::{ParameterKind, ParameterSpec};
+use crate::net::{Op, ParameterKind, ParameterSpec};
 
 /// A network's weights in one flat vector, in the order of [`Net::layout`], and the running
 /// statistics of its batch normalisations: together, all of its state dict.
@@ -108,6 +108,22 @@ impl ModelState {
             (spec.name, tensor)
         };
         net.parameters().into_iter().map(tensor).collect()
+    }
+
+    /// Whether compression has left no statistics of batches: all means are 0 and all variances 1 - eps,
+    /// so that normalisations only scale and shift. By statistics of batches they would do
+    /// something else: such a network is trained with its statistics fixed.
+    pub fn is_folded(&self, net: &Net) -> bool {
+        let eps = net.nodes().iter().filter_map(|node| match node.op {
+            Op::BatchNorm { eps, .. } => Some(eps),
+            _ => None,
+        });
+        let folded = |(layer, eps): (&RunningLayer, f32)| {
+            layer.mean.iter().all(|&mean| mean == 0.0)
+                && layer.variance.iter().all(|&variance| variance == 1.0 - eps)
+        };
+        let layers = &self.running.layers;
+        !layers.is_empty() && layers.iter().zip(eps).all(folded)
     }
 
     /// Whether every number is finite.

@@ -8,12 +8,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::Checkpoint;
 
-/// Images as the small networks see them.
-const PREPROCESSING: &str = "unit-pad28";
-
-/// A network of 2,464 weights that a few hundred coefficients train.
-const RECIPE: &str = "--preset digits --method subspace --k 300 --epochs 12 --augment none \
-                      --optimizer adam --learning-rate 0.0005 --schedule cosine --threads 2";
+/// A network of 2,410 weights that a few hundred coefficients train.
+const RECIPE: &str = "--arch mlp:64-32-10 --data digits --holdout 100 --batch 32 --method subspace \
+                      --epochs 8 --optimizer adam --learning-rate 0.003 --schedule cosine --threads 2";
 
 fn weightspace(line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
@@ -40,9 +37,7 @@ fn json(line: &str) -> Value {
 }
 
 fn accuracy(line: &str) -> f64 {
-    json(&format!("eval --data digits --preprocessing {PREPROCESSING} {line}"))["accuracy"]
-        .as_f64()
-        .unwrap()
+    json(&format!("eval --data digits {line}"))["accuracy"].as_f64().unwrap()
 }
 
 /// A folder without spaces in its name.
@@ -60,12 +55,12 @@ fn golden(name: &str) -> PathBuf {
 fn a_few_hundred_coefficients_of_every_basis_learn_and_make_a_small_file() {
     let (_guard, at) = folder();
     for basis in ["dense", "uniform", "hadamard", "sketch", "hash"] {
-        let report = json(&format!("train {RECIPE} --basis {basis} -o {at}/{basis}"));
+        let report = json(&format!("train {RECIPE} --k 300 --basis {basis} -o {at}/{basis}"));
         let bytes = fs::metadata(format!("{at}/{basis}/model.wsp")).unwrap().len();
         assert_eq!(report["bytes"].as_u64(), Some(bytes), "{basis}");
         assert!(bytes < 500, "{basis}: {bytes} bytes for 300 coefficients of 8 bits");
         let trained = report["accuracy"].as_f64().unwrap();
-        assert!(trained > 0.7, "{basis}: {trained}");
+        assert!(trained > 0.75, "{basis}: {trained}");
         // The file, and what it decodes to, are what was measured.
         assert_eq!(accuracy(&format!("{at}/{basis}/model.wsp")), trained, "{basis}");
         assert_eq!(accuracy(&format!("{at}/{basis}/model.safetensors")), trained, "{basis}");
@@ -79,17 +74,17 @@ fn splits_and_bits() {
     let (_guard, at) = folder();
     for (name, options, bytes) in [
         ("per-layer", "--split per-layer", 500),
-        ("given", "--split 20,60,60,80,80", 500),
-        ("four", "--coefficient-bits 4", 320),
+        ("given", "--split 240,60", 500),
+        ("four", "--coefficient-bits 4", 340),
         ("sixteen", "--coefficient-bits 16", 820),
     ] {
-        let report = json(&format!("train {RECIPE} {options} -o {at}/{name}"));
+        let report = json(&format!("train {RECIPE} --k 300 {options} -o {at}/{name}"));
         assert!(report["bytes"].as_u64().unwrap() < bytes, "{name}: {report}");
-        assert!(report["accuracy"].as_f64().unwrap() > 0.65, "{name}: {report}");
+        assert!(report["accuracy"].as_f64().unwrap() > 0.75, "{name}: {report}");
     }
     let inspected = json(&format!("inspect {at}/given/model.wsp"));
     assert_eq!(inspected["projection"]["coefficients"], 300, "{inspected}");
-    refused(&format!("train {RECIPE} --split 20,60 -o {at}/x"), "has 5 layers");
+    refused(&format!("train {RECIPE} --split 20,60,3 -o {at}/x"), "has 2 layers");
     let many = "--arch mlp:64-10 --data digits --method subspace --k 1000000";
     refused(&format!("train {many} -o {at}/x"), "1000000 coefficients for 650 weights");
     refused(&format!("train --preset digits --k 3 -o {at}/x"), "--k needs --method subspace");
@@ -102,9 +97,9 @@ fn another_key_gives_chance() {
     let key = |name: &str, byte: u8| fs::write(format!("{at}/{name}"), [byte; 32]).unwrap();
     key("right", 7);
     key("wrong", 8);
-    done(&format!("train {RECIPE} --key-file {at}/right -o {at}/run"));
+    done(&format!("train {RECIPE} --k 300 --key-file {at}/right -o {at}/run"));
     let file = format!("{at}/run/model.wsp");
-    assert!(accuracy(&format!("{file} --key-file {at}/right")) > 0.7);
+    assert!(accuracy(&format!("{file} --key-file {at}/right")) > 0.75);
     let wrong = accuracy(&format!("{file} --key-file {at}/wrong"));
     assert!(wrong < 0.3, "{wrong} with the wrong key");
     refused(&format!("eval {file} --data digits"), "its key is not in the file");
@@ -120,13 +115,11 @@ fn another_key_gives_chance() {
 #[test]
 fn a_prefix_of_a_file_is_a_coarser_network() {
     let (_guard, at) = folder();
-    let more = "--preset digits --method subspace --k 1500 --epochs 12 --augment none --optimizer \
-                adam --learning-rate 0.0005 --schedule cosine --coefficient-bits 12 --threads 2";
-    done(&format!("train {more} -o {at}/run"));
+    done(&format!("train {RECIPE} --k 1500 --coefficient-bits 12 -o {at}/run"));
     let file = format!("{at}/run/model.wsp");
     let whole = accuracy(&file);
     let most = accuracy(&format!("{file} --fraction 0.75"));
-    assert!(most > whole - 0.05 && whole > 0.75, "{most} of {whole}");
+    assert!(most > whole - 0.05 && whole > 0.85, "{most} of {whole}");
     // The same from a file that was cut there.
     let bytes = fs::read(&file).unwrap();
     fs::write(format!("{at}/cut.wsp"), &bytes[..bytes.len() * 3 / 4]).unwrap();
@@ -135,7 +128,7 @@ fn a_prefix_of_a_file_is_a_coarser_network() {
     done(&format!("diff {at}/cut.wsp {at}/coarse.safetensors --fraction 1"));
     refused(&format!("eval {at}/cut.wsp --data digits"), "the checksum does not match");
     refused(&format!("eval {file} --data digits --fraction 0.01"), "a larger share is needed");
-    refused(&format!("eval {file} --data digits --fraction 1.5"), "up to 1");
+    assert!(!weightspace(&format!("eval {file} --data digits --fraction 1.5")).status.success());
 }
 
 #[test]
@@ -192,7 +185,7 @@ fn regression_says_plainly_that_it_fails() {
     let line = format!("compress {} --method subspace --k 200 -o {at}/r.wsp", model.display());
     let found = String::from_utf8(done(&line).stdout).unwrap();
     assert!(found.contains("hardly more of what that does"), "{found}");
-    assert!(accuracy(&format!("{at}/r.wsp")) < 0.6);
+    assert!(accuracy(&format!("{at}/r.wsp --preprocessing unit-pad28")) < 0.6);
     let report = json(&format!("verify {at}/r.wsp --against {}", model.display()));
     assert_eq!(report["source_matches"], true);
     // As many coefficients as weights, of an orthogonal basis, hold everything.
@@ -200,8 +193,8 @@ fn regression_says_plainly_that_it_fails() {
     let count = json(&format!("inspect {}", model.display()))["parameters"].as_u64().unwrap();
     let all = json(&format!("{line} --k {count} --coefficient-bits 16 -o {at}/all.wsp"));
     assert!(all["kept_energy"].as_f64().unwrap() > 0.999_999, "{all}");
-    let of_original = accuracy(&model.display().to_string());
-    assert_eq!(accuracy(&format!("{at}/all.wsp")), of_original);
+    let of_original = accuracy(&format!("{} --preprocessing unit-pad28", model.display()));
+    assert_eq!(accuracy(&format!("{at}/all.wsp --preprocessing unit-pad28")), of_original);
     refused(&format!("{line} --bits 4 -o {at}/x.wsp"), "--bits is no option of --method subspace");
 }
 
@@ -210,9 +203,9 @@ fn regression_says_plainly_that_it_fails() {
 fn the_same_seed_gives_the_same_file() {
     let (_guard, at) = folder();
     for name in ["a", "b"] {
-        done(&format!("train {RECIPE} --basis dense --coefficient-bits 5 -o {at}/{name}"));
+        done(&format!("train {RECIPE} --k 300 --basis dense --coefficient-bits 5 -o {at}/{name}"));
     }
-    done(&format!("train {RECIPE} --basis dense --coefficient-bits 5 --seed 1 -o {at}/c"));
+    done(&format!("train {RECIPE} --k 300 --basis dense --coefficient-bits 5 --seed 1 -o {at}/c"));
     let file = |name: &str| fs::read(format!("{at}/{name}/model.wsp")).unwrap();
     assert_eq!(file("a"), file("b"));
     assert_ne!(file("a"), file("c"));

@@ -58,6 +58,12 @@ impl Inputs {
             Hashes { test_data: None, init: tensors.as_ref().map(hash), teacher: teacher_hash };
         let mut inputs =
             Inputs { config, net, preprocessing, images, teacher, init: tensors, hashes, data_dir };
+        if inputs.init.is_some() && inputs.start()?.is_folded(&inputs.net) {
+            inputs.config.training.freeze_statistics = true;
+            global.explain(
+                "the model's normalisations are folded: their statistics stay as they are",
+            );
+        }
         // Read now, so that what is missing is missed before the training and not after it.
         let test = inputs.test_images()?;
         inputs.hashes.test_data = test.map(|images| images.sha256().to_owned());
