@@ -171,3 +171,29 @@ fn an_error_is_said_once() {
         assert!(errors.len() == 1 && errors[0].contains(part), "{text}");
     }
 }
+
+/// Every process generates the columns of its own coefficients; the sums are those of one but for
+/// roundings, which may move a coefficient by a step of 16 bits.
+#[test]
+fn processes_divide_the_coefficients_of_a_subspace() {
+    if !is_there() {
+        return;
+    }
+    for basis in ["dense", "hadamard", "sketch"] {
+        let method = format!("--method subspace --basis {basis} --k 500 --coefficient-bits 16");
+        let rate = "--optimizer adam --learning-rate 0.003 --schedule cosine";
+        let line = format!("{SMOOTH} {method} {rate} --epochs 5 --quiet --checkpoint-steps 5");
+        let solo = folder();
+        done(1, &line, solo.path());
+        for ranks in [2, 3] {
+            let (many, parts) = (folder(), folder());
+            done(ranks, &line, many.path());
+            let difference = difference(&weights(solo.path()), &weights(many.path()));
+            println!("{basis}, {ranks} processes: weights differ by {difference:.1e}");
+            assert!(difference < 2e-4, "{basis}, {ranks}: {difference}");
+            kill_at_checkpoint(ranks, &line, parts.path());
+            done(ranks, &line, parts.path());
+            assert_eq!(model(parts.path()), model(many.path()), "{basis}, {ranks}");
+        }
+    }
+}
