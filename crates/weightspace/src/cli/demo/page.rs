@@ -31,10 +31,14 @@ pub fn page(results: &Results) -> Report {
                 title: "Files".into(),
                 text: format!(
                     "Every file is what \"weightspace compress {} {} -o FILE --method METHOD\" makes with \
-                     the settings given. Verified files were decoded, fit the architecture, and state \
-                     the checksum of the original weights.",
+                     the settings given; those of the method subspace are what \"weightspace train \
+                     --arch {} {} {} -o FOLDER\" trains. Verified files were decoded, fit the architecture, \
+                     and, if they were made from the original, state its checksum.",
                     results.original.file,
                     results.original.compress_options(),
+                    results.original.arch,
+                    results.original.compress_options(),
+                    super::SUBSPACE_RECIPE,
                 ),
                 parts: vec![Part::Table(table(results))],
             },

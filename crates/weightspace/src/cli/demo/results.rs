@@ -62,7 +62,7 @@ pub struct Point {
     pub curve: &'static str,
     /// Method.
     pub method: &'static str,
-    /// Other options of `weightspace compress`.
+    /// Other options of `weightspace compress`, or of `weightspace train`.
     pub settings: String,
     /// Name of the file in the folder.
     pub file: String,
@@ -74,7 +74,7 @@ pub struct Point {
     pub accuracy: f64,
     /// It could be decoded, fits the architecture and was made from the original.
     pub verified: bool,
-    /// Time of compression.
+    /// Time of compression, or of training.
     pub seconds: f64,
 }
 

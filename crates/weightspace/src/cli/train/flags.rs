@@ -101,8 +101,8 @@ struct OptimizerFlags {
     /// Weight decay also on biases and normalisations [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     decay_vectors: Option<bool>,
-    /// Learning rate over time: constant, cosine, one-cycle, step:EPOCHS or multi-step:EPOCH,EPOCH..
-    /// [default: one-cycle]
+    /// Learning rate over time: constant, cosine, one-cycle, step:EPOCHS[:FACTOR] (of 0.1) or
+    /// multi-step:EPOCH,EPOCH.. [default: one-cycle]
     #[arg(long, value_name = "S", value_parser = schedule)]
     schedule: Option<Schedule>,
     /// Epochs in which the learning rate rises to the schedule's
@@ -152,7 +152,11 @@ fn schedule(text: &str) -> Result<Schedule, String> {
     };
     let (gamma, warmup) = (0.1, None);
     let schedule = match name {
-        "step" => Schedule::Step { every: Span::Epochs(number(epochs)? as f64), gamma, warmup },
+        "step" => {
+            let (epochs, factor) = epochs.split_once(':').unwrap_or((epochs, "0.1"));
+            let gamma = factor.parse().map_err(|_| format!("'{factor}' is no factor"))?;
+            Schedule::Step { every: Span::Epochs(number(epochs)? as f64), gamma, warmup }
+        }
         "multi-step" => {
             let milestones = epochs.split(',').map(number).collect::<Result<_, _>>()?;
             Schedule::MultiStep { milestones: Milestones::Epochs(milestones), gamma, warmup }
@@ -162,7 +166,8 @@ fn schedule(text: &str) -> Result<Schedule, String> {
         "cosine" => Schedule::Cosine { minimum: 0.0, warmup },
         "one-cycle" => TrainConfig::one_cycle(),
         _ => {
-            let known = "constant, cosine, one-cycle, step:EPOCHS and multi-step:EPOCH,EPOCH..";
+            let known =
+                "constant, cosine, one-cycle, step:EPOCHS[:FACTOR] and multi-step:EPOCH,EPOCH..";
             return Err(format!("unknown schedule; known are {known}"));
         }
     };
@@ -310,6 +315,9 @@ mod tests {
         assert_eq!(schedule("multi-step:100,150"), Ok(expected));
         let expected = Schedule::Step { every: Span::Epochs(30.0), gamma: 0.1, warmup: None };
         assert_eq!(schedule("step:30"), Ok(expected));
+        let expected = Schedule::Step { every: Span::Epochs(50.0), gamma: 0.5, warmup: None };
+        assert_eq!(schedule("step:50:0.5"), Ok(expected));
+        assert!(schedule("step:50:x").is_err());
         assert_eq!(schedule("cosine"), Ok(Schedule::Cosine { minimum: 0.0, warmup: None }));
         for text in ["", "step", "step:0", "multi-step:", "multi-step:1,x", "cosine:3", "linear"] {
             assert!(schedule(text).is_err(), "{text}");

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use weightspace::comm;
 use weightspace::subspace::Subspace;
 use weightspace_core::StateDict;
-use weightspace_nn::comm::{Communicator, Part, agree, agree_on};
+use weightspace_nn::comm::{Communicator, Part, Solo, agree, agree_on};
 use weightspace_nn::train::{
     CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, RunFolder, Score,
     Trainer,
@@ -139,10 +139,36 @@ fn run_on_rank(
     let inputs = agree(&**comm, open())?;
     let record = serde_json::to_vec(&inputs.record())?;
     agree_on(&**comm, "settings, data or processor", &[&record])?;
-    match output {
-        Some(folder) => train(&inputs, folder, arguments, global, comm),
-        None => dry_run(&inputs, global, comm),
+    let Some(folder) = output else { return dry_run(&inputs, global, comm) };
+    let trained = train(&inputs, folder, arguments, Some(global), comm)?;
+    let said = match trained {
+        Trained::Interrupted => return Ok(Outcome::Interrupted),
+        Trained::Elsewhere => Ok(()),
+        Trained::Here { metrics, file } => report(&inputs, metrics, folder, &file, global),
+    };
+    agree(&**comm, said.map(|()| Outcome::Done))
+}
+
+/// Trains as one process, and says nothing about it; returns the model's file.
+pub fn make(arguments: &Train, global: &Global) -> anyhow::Result<PathBuf> {
+    let output = arguments.output.as_deref().context("no folder to write is named")?;
+    record::check(output, arguments.force)?;
+    let inputs = Inputs::open(settings(arguments, global)?, global)?;
+    let solo: Arc<dyn Communicator> = Arc::new(Solo);
+    match train(&inputs, output, arguments, None, &solo)? {
+        Trained::Here { file, .. } => Ok(file),
+        _ => bail!("{}: interrupted", output.display()),
     }
+}
+
+/// How a training ended.
+enum Trained {
+    /// Its last checkpoint is there.
+    Interrupted,
+    /// Another rank has written the model.
+    Elsewhere,
+    /// The model is written.
+    Here { metrics: Metrics, file: PathBuf },
 }
 
 /// Whether this rank speaks and writes for all.
@@ -195,13 +221,14 @@ fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Paramete
     Ok(Box::new(Subspace::new(net, subspace, key, &weights, is_delta)?))
 }
 
+/// Trains; `shown` is where progress is shown, if it is.
 fn train(
     inputs: &Inputs,
     output: &Path,
     arguments: &Train,
-    global: &Global,
+    shown: Option<&Global>,
     comm: &Arc<dyn Communicator>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Trained> {
     let leads = leads(&**comm);
     let mut trainer = trainer(inputs, comm)?;
     let policy = CheckpointPolicy {
@@ -213,7 +240,7 @@ fn train(
         false => Ok(RunFolder::reader(output)),
     };
     let mut folder = agree(&**comm, folder)?;
-    let watch = Watch::new(inputs.config.training.epochs, leads.then_some(global));
+    let watch = Watch::new(inputs.config.training.epochs, shown.filter(|_| leads));
     let mut watch = agree(&**comm, watch)?;
     if folder.restore(&mut trainer)? {
         watch.continue_at(trainer.step_count());
@@ -221,7 +248,7 @@ fn train(
     let ending = trainer.run_in(&mut folder, &mut watch)?;
     drop(watch);
     if ending == Ending::Interrupted && !leads {
-        return Ok(Outcome::Interrupted);
+        return Ok(Trained::Interrupted);
     }
     if ending == Ending::Interrupted {
         let (step, total) = (trainer.step_count(), trainer.total_steps());
@@ -230,16 +257,16 @@ fn train(
             io::stderr(),
             "{folder}: interrupted after step {step} of {total}; the same command continues"
         );
-        return Ok(Outcome::Interrupted);
+        return Ok(Trained::Interrupted);
     }
     let product = Product::new(inputs, &mut trainer)?;
     let mut finish = || {
         let metrics = final_metrics(inputs, &trainer, &product.model)?;
         folder.append(&metrics)?;
         let file = product.write(inputs, output)?;
-        report(inputs, metrics, output, &file, global)
+        Ok(Trained::Here { metrics, file })
     };
-    agree(&**comm, if leads { finish() } else { Ok(Outcome::Done) })
+    agree(&**comm, if leads { finish() } else { Ok(Trained::Elsewhere) })
 }
 
 /// How well the model does on the test images, or, where there are none, on the held-out ones.
@@ -262,7 +289,7 @@ fn report(
     output: &Path,
     file: &Path,
     global: &Global,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<()> {
     let bytes = fs::metadata(file).with_context(|| file.display().to_string())?.len();
     let report = Report {
         arch: inputs.net.arch(),
@@ -283,8 +310,7 @@ fn report(
         let memory = memory.map_or(String::new(), |bytes| format!(", peak memory {bytes}"));
         writeln!(out, "{seconds:.2} s{memory}")?;
         writeln!(out, "{}: {}", file.display(), text::bytes(bytes))
-    })?;
-    Ok(Outcome::Done)
+    })
 }
 
 /// Takes steps for a second, at least three, of which the first does not count.
