@@ -1,11 +1,14 @@
 //! Damaged and hostile `.wsp` files are refused with one line that names the file; none panics,
 //! takes long or needs much memory.
 
+mod mutations;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
+use mutations::mutants;
 use sha2::{Digest, Sha256};
 use weightspace_core::container::{self, Coding, Header, Number, Quantized};
 use weightspace_core::{DType, StateDict, Tensor, WspError, WspFile};
@@ -82,33 +85,8 @@ fn trailing_bytes_are_refused() {
 fn mutations_with_a_fitting_checksum_do_no_harm() {
     let file = small();
     let body = &file[..file.len() - 8];
-    let mut state = 1u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as usize % below
-    };
     let start = Instant::now();
-    let mut mutants: Vec<Vec<u8>> = Vec::new();
-    for bit in 0..8 * body.len() {
-        let mut mutant = body.to_vec();
-        mutant[bit / 8] ^= 1 << (bit % 8);
-        mutants.push(mutant);
-    }
-    for length in 0..body.len() {
-        mutants.push(body[..length].to_vec());
-    }
-    for _ in 0..1_000 {
-        let mut mutant = body.to_vec();
-        for _ in 0..1 + random(4) {
-            let at = random(mutant.len());
-            match random(3) {
-                0 => mutant[at] = random(256) as u8,
-                1 => mutant.insert(at, random(256) as u8),
-                _ => drop(mutant.remove(at)),
-            }
-        }
-        mutants.push(mutant);
-    }
+    let mutants = mutants(body, 1_000);
     let count = mutants.len();
     for mutant in mutants {
         if let Err(error) = decode(sealed(mutant)) {

@@ -1,11 +1,14 @@
 //! Damaged and hostile files of the method subspace are refused with one line that names the file; none
 //! panics, takes long or needs much memory.
 
+mod mutations;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
+use mutations::mutants;
 use weightspace_core::basis::{Basis, Segment, Start};
 use weightspace_core::container::{self, Coding, Header, Method, Projected, ProjectionKey};
 use weightspace_core::random::Key;
@@ -64,31 +67,8 @@ fn refused(bytes: Vec<u8>, reason: &str) {
 #[test]
 fn mutations_with_fitting_checks_do_no_harm() {
     let file = small();
-    let mut state = 1u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as usize % below
-    };
     let start = Instant::now();
-    let mut mutants: Vec<Vec<u8>> = Vec::new();
-    for bit in 0..8 * file.len() {
-        let mut mutant = file.clone();
-        mutant[bit / 8] ^= 1 << (bit % 8);
-        mutants.push(mutant);
-    }
-    mutants.extend((0..file.len()).map(|length| file[..length].to_vec()));
-    for _ in 0..2_000 {
-        let mut mutant = file.clone();
-        for _ in 0..1 + random(4) {
-            let at = random(mutant.len());
-            match random(3) {
-                0 => mutant[at] = random(256) as u8,
-                1 => mutant.insert(at, random(256) as u8),
-                _ => drop(mutant.remove(at)),
-            }
-        }
-        mutants.push(mutant);
-    }
+    let mutants = mutants(&file, 2_000);
     let count = mutants.len();
     let mut decoded = 0;
     for mutant in mutants {

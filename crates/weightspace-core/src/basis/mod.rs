@@ -5,7 +5,8 @@
 //! needed, from a key. [`Matrix`] is one such matrix, [`Projection`] joins them to all weights of a
 //! network. `docs/format.md`, section 12, is normative.
 //!
-//! A new basis is one file, with an implementation of `Columns`, and one line in [`BASES`].
+//! A new basis is one file with `entry`, `expand` and `pullback`, a variant of [`Basis`], one line in
+//! [`BASES`] and its arms in [`Matrix`].
 
 mod chacha;
 mod dense;
