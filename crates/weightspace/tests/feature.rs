@@ -461,3 +461,33 @@ fn published_checkpoints_have_their_published_accuracy() {
         assert_eq!(done(line, &[&model, &data]).json()["correct"], correct, "{file}");
     }
 }
+
+#[test]
+fn shifted_data_sets_are_listed_and_refused_by_name() {
+    let text = done("list", &[]).stdout;
+    for name in ["  gaussian-noise ", "  fog ", "  classes:N,..."] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    assert_eq!(done("list --json", &[]).json()["corruptions"].as_array().unwrap().len(), 12);
+    let correct = |data: &str| {
+        let json = done(&format!("eval {{}} --data {data} --json"), &[&mlp()]).json();
+        json["correct"].as_u64().unwrap()
+    };
+    assert!(correct("digits+contrast:5") < correct("digits+contrast:1"));
+    for data in ["digits+", "digits+nonsense", "digits+fog:6", "digits+classes:"] {
+        let ending = run(&format!("eval {{}} --data {data}"), &[&mlp()]);
+        assert_eq!((ending.code, ending.stderr.lines().count()), (2, 1), "{}", ending.stderr);
+        assert!(ending.stderr.starts_with(&format!("error: data set '{data}': ")), "{data}");
+    }
+}
+
+#[test]
+fn a_wsp_file_names_the_shifted_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let wsp = folder.path().join("a.wsp");
+    done("compress {} -o {} --data digits+contrast:1", &[&mlp(), &wsp]);
+    assert_eq!(done("inspect {} --json", &[&wsp]).json()["data"], "digits+contrast:1");
+    let json =
+        done("verify {} --against {} --data digits+contrast:1 --json", &[&wsp, &mlp()]).json();
+    assert_eq!(json["ok"], true);
+}

@@ -15,6 +15,7 @@ mod resnet_cifar;
 mod spec;
 mod zoo_cnn;
 
+use crate::data;
 use crate::net::{Activation, Net, NetBuilder};
 
 pub use recognise::{Difference, Mismatch, RecogniseError, check, recognise};
@@ -139,8 +140,9 @@ fn printable(text: &str) -> String {
 /// The name of the preprocessing that published checkpoints of this architecture expect for a data
 /// set, or `None` when it is the data set's own default.
 ///
-/// `spec` is a specification, for instance [`Net::arch`].
+/// `spec` is a specification, for instance [`Net::arch`]. A shift of the data set does not matter.
 pub fn default_preprocessing(spec: &str, data_name: &str) -> Option<&'static str> {
     let name = spec.split(':').next()?;
-    find(name)?.preprocessing.iter().find(|(data, _)| *data == data_name).map(|&(_, p)| p)
+    let base = data::base_name(data_name).ok()?;
+    find(name)?.preprocessing.iter().find(|(data, _)| *data == base).map(|&(_, p)| p)
 }

@@ -99,7 +99,7 @@ impl Dataset {
         Self { split: Some(split), ..self }
     }
 
-    /// Name under which it was opened.
+    /// Name under which it was opened, with the severity of a shift always stated.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -214,6 +214,28 @@ impl Dataset {
         Ok(())
     }
 
+    /// The same images under another name and with other pixels.
+    pub(super) fn with_changed_pixels(
+        mut self,
+        name: String,
+        change: impl FnOnce(&mut Pixels),
+    ) -> Self {
+        change(&mut self.pixels);
+        Self { name, sha256: OnceLock::new(), ..self }
+    }
+
+    /// Those images whose label is accepted, in the same order, under another name.
+    pub(super) fn with_labels(mut self, name: String, accepted: impl Fn(u16) -> bool) -> Self {
+        let size: usize = self.shape.iter().product();
+        let kept = self.labels.iter().map(|&label| accepted(label));
+        match &mut self.pixels {
+            Pixels::U8(values) => retain_images(values, size, kept),
+            Pixels::F32(values) => retain_images(values, size, kept),
+        }
+        self.labels.retain(|&label| accepted(label));
+        Self { name, sha256: OnceLock::new(), ..self }
+    }
+
     /// SHA-256 of the content in lower-case hexadecimal, for records of what a run has seen. It
     /// does not depend on file formats and names: it covers number of images, channels, height,
     /// width, classes (each as little-endian u64), the scale (f32), labels (u16) and pixels (u8 or
@@ -238,4 +260,14 @@ impl Dataset {
             hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
         })
     }
+}
+
+/// Moves the images that are kept, of `size` values each, to the front, and cuts off the rest.
+fn retain_images<T: Copy>(values: &mut Vec<T>, size: usize, kept: impl Iterator<Item = bool>) {
+    let mut end = 0;
+    for (index, _) in kept.enumerate().filter(|&(_, kept)| kept) {
+        values.copy_within(index * size..(index + 1) * size, end);
+        end += size;
+    }
+    values.truncate(end);
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::PreprocessingError;
+use super::{PreprocessingError, ShiftError};
 
 /// Why a data set cannot be used; every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,14 @@ pub enum DataError {
         name: String,
         /// All names, separated by commas.
         known: String,
+    },
+    /// What follows the `+` in the name of a data set is no shift.
+    #[error("data set '{name}': {source}")]
+    Shift {
+        /// Name as given.
+        name: String,
+        /// What is wrong with it.
+        source: ShiftError,
     },
     /// The data set lies in files, and no directory was given.
     #[error(

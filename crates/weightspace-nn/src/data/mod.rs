@@ -13,12 +13,14 @@
 //! # Ok::<(), data::DataError>(())
 //! ```
 //!
-//! To add a data set, write a file with its [`DatasetInfo`] and name that in [`DATASETS`].
+//! To add a data set, write a file with its [`DatasetInfo`] and name that in [`DATASETS`]; a
+//! [`Corruption`] likewise in [`CORRUPTIONS`].
 
 mod augment;
 mod batches;
 mod cifar;
 mod class_names;
+mod corruption;
 mod dataset;
 mod digits;
 mod error;
@@ -29,6 +31,7 @@ mod info;
 mod matlab;
 mod mnist;
 mod preprocessing;
+mod shift;
 mod split;
 mod stl10;
 mod svhn;
@@ -38,10 +41,12 @@ use std::path::Path;
 
 pub use augment::{Augmentation, AugmentationError};
 pub use batches::Batches;
+pub use corruption::{CORRUPTIONS, Corruption};
 pub use dataset::{Dataset, Image, Pixels};
 pub use error::DataError;
 pub use info::{DatasetInfo, Origin};
 pub use preprocessing::{PRESETS, Preprocessing, PreprocessingError, Preset};
+pub use shift::{Shift, ShiftError};
 pub use split::split_train_validation;
 
 use info::Request;
@@ -77,11 +82,13 @@ pub static DATASETS: [DatasetInfo; 9] = [
     folder::FOLDER,
 ];
 
-/// The table's entry for `name`, which for a folder of images is `folder:PATH`.
+/// The table's entry for `name`, which for a folder of images is `folder:PATH`. A shift does not
+/// matter, but must exist.
 ///
 /// # Errors
-/// [`DataError::UnknownName`] names all that are known.
+/// [`DataError::UnknownName`] and [`DataError::Shift`] name all that are known.
 pub fn info(name: &str) -> Result<&'static DatasetInfo, DataError> {
+    let (name, _) = shift::split_name(name)?;
     let known = |info: &&DatasetInfo| match info.name.strip_suffix("PATH") {
         Some(prefix) => name.strip_prefix(prefix).is_some_and(|path| !path.is_empty()),
         None => info.name == name,
@@ -92,7 +99,15 @@ pub fn info(name: &str) -> Result<&'static DatasetInfo, DataError> {
     })
 }
 
-/// Reads one split of the data set `name` into memory.
+/// Name of a data set without its shift, which is `name` itself if it has none.
+///
+/// # Errors
+/// [`DataError::Shift`] if it has one that does not exist.
+pub fn base_name(name: &str) -> Result<&str, DataError> {
+    shift::split_name(name).map(|(base, _)| base)
+}
+
+/// Reads one split of the data set `name` into memory; of `NAME+SHIFT`, [shifted](Shift).
 ///
 /// `data_dir` is the directory that holds the folders of all data sets; `digits` is part of the
 /// program and needs none, and the path in `folder:PATH` does not refer to it.
@@ -101,8 +116,13 @@ pub fn info(name: &str) -> Result<&'static DatasetInfo, DataError> {
 /// broken ones: sizes, element types, pixel values and labels are checked.
 ///
 /// # Errors
-/// Unknown names, missing files (with the archive to get and where to put it) and malformed files.
+/// Unknown names, shifts that do not fit the images, missing files (with the archive to get and where to put it) and malformed files.
 pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Dataset, DataError> {
+    let (name, shift) = shift::split_name(name)?;
     let info = info(name)?;
-    (info.load)(&Request { name, info, data_dir, split })
+    let dataset = (info.load)(&Request { name, info, data_dir, split })?;
+    match shift {
+        Some(shift) => dataset.shifted(&shift),
+        None => Ok(dataset),
+    }
 }

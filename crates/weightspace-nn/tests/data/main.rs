@@ -8,4 +8,5 @@ mod hostile;
 mod preprocessing;
 mod readers;
 mod real;
+mod shift;
 mod tiny;

@@ -21,7 +21,7 @@ use super::{Global, Outcome, text};
 pub struct Eval {
     /// Checkpoint or .wsp file
     file: PathBuf,
-    /// Data set as `weightspace list` names it, or folder:PATH
+    /// Data set as `weightspace list` names it, or folder:PATH; with +SHIFT for shifted images
     #[arg(long, value_name = "NAME")]
     data: String,
     /// Which part of the data set

@@ -7,7 +7,7 @@ use weightspace::method::METHODS;
 use weightspace_core::basis::BASES;
 use weightspace_core::checkpoint::FORMATS;
 use weightspace_nn::arch;
-use weightspace_nn::data::{DATASETS, PRESETS};
+use weightspace_nn::data::{CORRUPTIONS, DATASETS, PRESETS};
 
 use super::table::{Align, Table};
 use super::train::presets::{PRESETS as RECIPES, Preset as RecipePreset};
@@ -17,6 +17,7 @@ use super::{Global, Outcome};
 struct Tables {
     architectures: Vec<Architecture>,
     data: Vec<Data>,
+    corruptions: Vec<Damage>,
     formats: Vec<Entry>,
     methods: Vec<Entry>,
     bases: Vec<Entry>,
@@ -43,6 +44,14 @@ struct Data {
     /// Published numbers of training and test images; 0 if the files decide.
     images: [usize; 2],
     preprocessing: &'static str,
+}
+
+#[derive(Serialize)]
+struct Damage {
+    name: &'static str,
+    title: &'static str,
+    /// The parameter at severities 1 to 5.
+    levels: &'static [f32],
 }
 
 #[derive(Serialize)]
@@ -89,6 +98,8 @@ impl Tables {
             images: data.images,
             preprocessing: data.preprocessing,
         });
+        let corruptions =
+            CORRUPTIONS.iter().map(|c| Damage { name: c.name, title: c.title, levels: &c.levels });
         let formats = FORMATS.iter().map(|f| Entry { name: f.name, title: f.description });
         let bases = BASES.iter().map(|b| Entry { name: b.name, title: b.title });
         let methods = METHODS.iter().map(|m| Entry { name: m.method.name(), title: m.title });
@@ -97,6 +108,7 @@ impl Tables {
         Tables {
             architectures: architectures.collect(),
             data: data.collect(),
+            corruptions: corruptions.collect(),
             formats: formats.collect(),
             methods: methods.collect(),
             bases: bases.collect(),
@@ -116,6 +128,10 @@ impl Tables {
         section(out, "Architectures: NAME[:ARGUMENT,...], arguments in brackets", architectures)?;
         let data = self.data.iter().map(|data| (data.name, data.title.to_owned()));
         section(out, "\nData sets", data)?;
+        let damage = |c: &Damage| (c.name, format!("{}: {:?}", c.title, c.levels));
+        let classes = ("classes:N,...", "only images of these labels".to_owned());
+        let shifts = self.corruptions.iter().map(damage).chain([classes]);
+        section(out, "\nShifts of data sets: DATA+SHIFT[:1 to 5], 3 if not stated", shifts)?;
         let formats = self.formats.iter().map(|entry| (entry.name, entry.title.to_owned()));
         section(out, "\nFormats that are read", formats)?;
         let methods = self.methods.iter().map(|entry| (entry.name, entry.title.to_owned()));

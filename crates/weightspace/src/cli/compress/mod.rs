@@ -215,7 +215,7 @@ fn header(
 ) -> anyhow::Result<Header> {
     let preprocessing = setup.map(|s| &s.preprocessing).or(arguments.preprocessing.as_ref());
     // The path of a folder of images concerns this machine only.
-    let data = arguments.data.as_deref().filter(|name| !name.contains(':'));
+    let data = arguments.data.as_deref().filter(|name| !name.starts_with("folder:"));
     Ok(Header {
         method: arguments.method.method,
         arch: net.map_or_else(String::new, |net| net.arch().to_owned()),

@@ -21,7 +21,7 @@ pub struct Flags {
     /// Architecture as `weightspace list` names it [default: that of --init]
     #[arg(long, value_name = "A")]
     arch: Option<String>,
-    /// Data set as `weightspace list` names it, or folder:PATH
+    /// Data set as `weightspace list` names it, or folder:PATH; with +SHIFT for shifted images
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
     /// Normalisation of the images [default: what --init says, else the architecture's, else the

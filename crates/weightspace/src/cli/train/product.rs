@@ -50,7 +50,7 @@ impl Product {
                 arch: net.arch().to_owned(),
                 // The path of a folder of images concerns this machine only.
                 data: Some(inputs.data())
-                    .filter(|d| !d.contains(':'))
+                    .filter(|d| !d.starts_with("folder:"))
                     .unwrap_or_default()
                     .to_owned(),
                 preprocessing: inputs.preprocessing.to_string(),
