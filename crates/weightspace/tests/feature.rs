@@ -379,7 +379,16 @@ fn the_number_of_threads_changes_nothing() {
 #[test]
 fn list_names_everything() {
     let json = done("list --json", &[]).json();
-    let expected = ["architectures", "data", "formats", "methods", "preprocessing", "training"];
+    let expected = [
+        "architectures",
+        "bases",
+        "corruptions",
+        "data",
+        "formats",
+        "methods",
+        "preprocessing",
+        "training",
+    ];
     assert_eq!(keys(&json), expected);
     let text = done("list", &[]).stdout;
     for key in expected {
@@ -388,7 +397,9 @@ fn list_names_everything() {
             assert!(text.contains(&format!("  {name} ")), "{name}");
         }
     }
-    for name in ["resnet20", "mlp", "digits", "safetensors", "quantize", "imagenet"] {
+    for name in
+        ["resnet20", "mlp", "digits", "safetensors", "quantize", "subspace", "hadamard", "imagenet"]
+    {
         assert!(text.contains(name), "{name}");
     }
 }
