@@ -124,8 +124,8 @@ const PROJECTED: [(&str, &str, &str, &str); 5] = [
     (
         "dense",
         "9040216ebfdcda951e6428befe903adf366e2d75397040c0dfd4685173b9bbe2",
-        "fd5d0acdb992c596",
-        "4f0dae6044b30e40",
+        "e87fabcf278a2d8b",
+        "4a6814793f446ec5",
     ),
     (
         "uniform",

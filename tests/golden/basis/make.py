@@ -71,8 +71,8 @@ class Matrix:
         """Columns and entries other than 0."""
         if self.basis == "dense":
             for j in range(self.k):
-                bit = 16 * (j // 4 % 2) + 4 * (i % 4) + j % 4
-                yield j, 1 if self.word(j // 128, 16 * (i // 4) + j // 8 % 16) >> bit & 1 else -1
+                word = self.word(j // 256, 16 * (i // 16) + j // 16 % 16)
+                yield j, 1 if word >> (i % 16 + j % 16) & 1 else -1
         elif self.basis == "uniform":
             for j in range(self.k):
                 word = self.word(j // 16, 4 * i + j % 16 // 4)

@@ -105,8 +105,8 @@ class Matrix:
         if self.basis == "dense":
 
             def entry(j):
-                bit = 16 * (j // 4 % 2) + 4 * (i % 4) + j % 4
-                return 1 if self.words(j // 128)[16 * (i // 4) + j // 8 % 16] >> bit & 1 else -1
+                word = self.words(j // 256)[16 * (i // 16) + j // 16 % 16]
+                return 1 if word >> (i % 16 + j % 16) & 1 else -1
 
             return {j: entry(j) for j in range(k)}, Fraction(1)
         if self.basis == "uniform":

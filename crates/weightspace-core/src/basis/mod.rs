@@ -30,7 +30,7 @@ use crate::random::Key;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Basis {
-    /// Independent signs.
+    /// Random signs, independent within rows and columns.
     Dense = 0,
     /// Independent odd integers from -255 to 255.
     Uniform = 1,
@@ -58,7 +58,7 @@ pub static BASES: [BasisInfo; 5] = [
     BasisInfo {
         basis: Basis::Dense,
         name: "dense",
-        title: "Independent random signs (PRANC); d x k additions, fused with generation",
+        title: "Random signs (PRANC); d x k additions, fused with generation",
     },
     BasisInfo {
         basis: Basis::Uniform,

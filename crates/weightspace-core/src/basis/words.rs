@@ -19,14 +19,10 @@ pub trait Words: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// Exclusive or.
     unsafe fn xor(self, other: Self) -> Self;
-    /// And.
-    unsafe fn and(self, other: Self) -> Self;
     /// Bits moved up by N, those that leave coming back below.
     unsafe fn rotate_left<const N: i32>(self) -> Self;
     /// Bits moved down by N, zeros coming in.
     unsafe fn shift_right<const N: u32>(self) -> Self;
-    /// Bits moved up by N, zeros coming in.
-    unsafe fn shift_left<const N: u32>(self) -> Self;
     /// Word i is that of `table` which the lowest four bits of word i of `self` say.
     unsafe fn look_up(self, table: Self) -> Self;
     /// Sum of elements.
@@ -81,11 +77,6 @@ impl Words for Portable {
     }
 
     #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        self.zip(other, |a, b| a & b)
-    }
-
-    #[inline(always)]
     unsafe fn rotate_left<const N: i32>(self) -> Self {
         self.map(|a| a.rotate_left(N as u32))
     }
@@ -93,11 +84,6 @@ impl Words for Portable {
     #[inline(always)]
     unsafe fn shift_right<const N: u32>(self) -> Self {
         self.map(|a| a >> N)
-    }
-
-    #[inline(always)]
-    unsafe fn shift_left<const N: u32>(self) -> Self {
-        self.map(|a| a << N)
     }
 
     #[inline(always)]
@@ -179,12 +165,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn and(self, other: Self) -> Self {
-            // SAFETY: see above the impl.
-            unsafe { Avx2(_mm256_and_si256(self.0, other.0), _mm256_and_si256(self.1, other.1)) }
-        }
-
-        #[inline(always)]
         unsafe fn rotate_left<const N: i32>(self) -> Self {
             // SAFETY: see above the impl.
             unsafe {
@@ -201,15 +181,6 @@ mod x86 {
             unsafe {
                 let count = _mm_cvtsi32_si128(N as i32);
                 Avx2(_mm256_srl_epi32(self.0, count), _mm256_srl_epi32(self.1, count))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn shift_left<const N: u32>(self) -> Self {
-            // SAFETY: see above the impl.
-            unsafe {
-                let count = _mm_cvtsi32_si128(N as i32);
-                Avx2(_mm256_sll_epi32(self.0, count), _mm256_sll_epi32(self.1, count))
             }
         }
 
@@ -333,12 +304,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn and(self, other: Self) -> Self {
-            // SAFETY: see above the impl.
-            unsafe { Avx512(_mm512_and_si512(self.0, other.0)) }
-        }
-
-        #[inline(always)]
         unsafe fn rotate_left<const N: i32>(self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_rol_epi32::<N>(self.0)) }
@@ -348,12 +313,6 @@ mod x86 {
         unsafe fn shift_right<const N: u32>(self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_srli_epi32::<N>(self.0)) }
-        }
-
-        #[inline(always)]
-        unsafe fn shift_left<const N: u32>(self) -> Self {
-            // SAFETY: see above the impl.
-            unsafe { Avx512(_mm512_slli_epi32::<N>(self.0)) }
         }
 
         #[inline(always)]
