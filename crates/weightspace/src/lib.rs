@@ -8,3 +8,4 @@ pub mod method;
 pub mod quantize;
 pub mod report;
 pub mod subspace;
+mod vectors;

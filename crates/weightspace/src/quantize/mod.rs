@@ -6,6 +6,7 @@
 //! for bytes or accuracy is met by sharing the bits out by measured sensitivity.
 
 mod allocate;
+pub mod aware;
 pub(crate) mod fold;
 mod grid;
 mod layer;
@@ -146,7 +147,25 @@ pub fn compress(
     };
     let job =
         Job { header, original: weights, net, folded: &folded, calibration, options, progress };
-    job.run()
+    Ok(job.codings(job.layers()?))
+}
+
+/// Step of every layer's weight, by name, of the network quantised with a target of bytes.
+fn steps(
+    header: &Header,
+    original: &StateDict,
+    net: &Net,
+    images: Images<'_>,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<BTreeMap<String, f32>, QuantizeError> {
+    let folded = fold(net, original, options.fold)?;
+    let calibration = Some(Calibration::new(net, images, options)?);
+    let job =
+        Job { header, original, net: Some(net), folded: &folded, calibration, options, progress };
+    let layers = job.layers()?;
+    let names = folded.layers.iter().map(|layer| layer.weight.clone());
+    Ok(names.zip(layers.iter().map(|layer| layer.weight.scale)).collect())
 }
 
 fn needs_held_out(options: &Options) -> bool {
@@ -221,17 +240,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self) -> Result<Vec<(String, Coding)>, QuantizeError> {
-        let layers = match self.options.target {
+    fn layers(&self) -> Result<Vec<QuantizedLayer>, QuantizeError> {
+        match self.options.target {
             Target::Bits(bits) => {
                 let price = if self.images().is_some() { PRICE } else { 0.0 };
                 let choice = LayerChoice { grid: Grid::Levels((1 << (bits - 1)) - 1), price };
-                self.quantize(&vec![choice; self.folded.layers.len()])?
+                self.quantize(&vec![choice; self.folded.layers.len()])
             }
-            Target::Bytes(bytes) => self.for_bytes(bytes)?,
-            Target::Accuracy(accuracy) => self.for_accuracy(accuracy)?,
-        };
-        Ok(self.codings(layers))
+            Target::Bytes(bytes) => self.for_bytes(bytes),
+            Target::Accuracy(accuracy) => self.for_accuracy(accuracy),
+        }
     }
 
     /// The images for statistics, if there are any.

@@ -2,15 +2,15 @@
 
 use weightspace_core::basis::{Projection, Start};
 use weightspace_core::container::{
-    Coding, Header, Number, Projected, ProjectionKey, Quantized, encode_projected,
+    Coding, Header, Number, Projected, ProjectionKey, encode_projected,
 };
-use weightspace_core::{DType, StateDict, WspError};
-use weightspace_nn::engine::{EngineError, batch_norm_affine};
-use weightspace_nn::net::{Net, Op, ParameterKind, ParameterSpec};
+use weightspace_core::{StateDict, WspError};
+use weightspace_nn::engine::EngineError;
+use weightspace_nn::net::{Net, ParameterSpec};
 
 use super::tensors::is_projected;
 use super::{Norms, Quantizer, SubspaceConfig};
-use crate::quantize::fold::unit_variance;
+use crate::vectors;
 
 /// What a file says besides its coefficients.
 #[derive(Clone, Debug)]
@@ -107,38 +107,8 @@ fn coding(
     tensors: &StateDict,
     quantizer: Quantizer,
 ) -> Result<Coding, EngineError> {
-    let shape = spec.shape.clone();
-    if is_projected(spec.kind) {
-        return Ok(Coding::Projected { shape });
+    match is_projected(spec.kind) {
+        true => Ok(Coding::Projected { shape: spec.shape.clone() }),
+        false => vectors::coding(net, spec, tensors, quantizer),
     }
-    let constant = |value| Coding::Constant { dtype: DType::F32, shape: shape.clone(), value };
-    let eps = match net.node(spec.node).op {
-        Op::BatchNorm { eps, .. } => Some(eps),
-        _ => None,
-    };
-    let affine = || batch_norm_affine(net, spec.node, tensors);
-    let values: Vec<f32> = match spec.kind {
-        ParameterKind::NumBatchesTracked => {
-            let value = Number::Integer(0);
-            return Ok(Coding::Constant { dtype: DType::I64, shape, value });
-        }
-        ParameterKind::RunningMean => return Ok(constant(Number::Float(0.0))),
-        ParameterKind::RunningVar => {
-            let variance = unit_variance(eps.unwrap_or(0.0));
-            return Ok(constant(Number::Float(variance.into())));
-        }
-        ParameterKind::NormWeight if eps.is_some() => {
-            affine()?.iter().map(|&(scale, _)| scale as f32).collect()
-        }
-        ParameterKind::NormBias if eps.is_some() => {
-            affine()?.iter().map(|&(_, shift)| shift as f32).collect()
-        }
-        _ => {
-            let missing = || EngineError::MissingTensor { name: spec.name.clone() };
-            tensors.get(&spec.name).ok_or_else(missing)?.to_f32().into_owned()
-        }
-    };
-    let scale = quantizer.best_step(&values);
-    let values = values.iter().map(|&value| quantizer.integer(value, scale)).collect();
-    Ok(Coding::Quantized(Quantized { shape, scale, channel_exponents: None, values }))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use weightspace::quantize::aware::AwareConfig;
 use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::train::TrainConfig;
@@ -46,6 +47,9 @@ pub struct RunConfig {
     /// Train coefficients of a basis; without, every weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subspace: Option<SubspaceConfig>,
+    /// Train weights on the grid that they are stored on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<AwareConfig>,
     /// How to train.
     pub training: TrainConfig,
 }

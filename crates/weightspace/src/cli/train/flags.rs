@@ -43,6 +43,13 @@ pub struct Flags {
     optimizer: OptimizerFlags,
     #[command(flatten)]
     teacher: TeacherFlags,
+    /// What is trained: dense (every weight), quantize (every weight of --init on the grid of a small
+    /// file) or subspace (coefficients of a pseudo-random basis); the last two write model.wsp [default:
+    /// dense]
+    #[arg(long, value_name = "M", value_parser = ["dense", "quantize", "subspace"])]
+    method: Option<String>,
+    #[command(flatten)]
+    quantize: QuantizeFlags,
     #[command(flatten)]
     subspace: SubspaceFlags,
 }
@@ -125,12 +132,25 @@ struct TeacherFlags {
 }
 
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of --method quantize")]
+struct QuantizeFlags {
+    /// Largest size of the file [default: 50000]
+    #[arg(long, value_name = "N")]
+    target_bytes: Option<u64>,
+    /// Steps of the grids in units of those that meet the target without training [default: 1]
+    #[arg(long, value_name = "F")]
+    step_factor: Option<f64>,
+    /// Price of a bit, in squared steps, when a weight is rounded [default: 0.1]
+    #[arg(long, value_name = "P")]
+    rounding_price: Option<f64>,
+    /// Price in the loss of one bit for every weight, where the file has its target size [default: 0.25]
+    #[arg(long, value_name = "P")]
+    rate_price: Option<f64>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Options of --method subspace")]
 struct SubspaceFlags {
-    /// What is trained: dense (every weight) or subspace (coefficients of a pseudo-random basis, which
-    /// model.wsp then holds) [default: dense]
-    #[arg(long, value_name = "M", value_parser = ["dense", "subspace"])]
-    method: Option<String>,
     #[command(flatten)]
     subspace: SubspaceArgs,
 }
@@ -200,6 +220,17 @@ impl Flags {
         self.loop_.apply(&mut config.training);
         self.optimizer.apply(&mut config.training)?;
         self.teacher.apply(config)?;
+        match self.method.as_deref() {
+            Some("subspace") => drop(config.subspace.get_or_insert_default()),
+            Some(_) => config.subspace = None,
+            None => {}
+        }
+        match self.method.as_deref() {
+            Some("quantize") => drop(config.quantize.get_or_insert_default()),
+            Some(_) => config.quantize = None,
+            None => {}
+        }
+        self.quantize.apply(config)?;
         self.subspace.apply(config)
     }
 }
@@ -278,13 +309,24 @@ impl TeacherFlags {
     }
 }
 
+impl QuantizeFlags {
+    fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        let Some(aware) = &mut config.quantize else {
+            ensure!(self.target_bytes.is_none(), "--target-bytes needs --method quantize");
+            let prices = self.step_factor.or(self.rounding_price).or(self.rate_price);
+            ensure!(prices.is_none(), "--step-factor and prices need --method quantize");
+            return Ok(());
+        };
+        set(&mut aware.target_bytes, &self.target_bytes);
+        set(&mut aware.step_factor, &self.step_factor);
+        set(&mut aware.rounding_price, &self.rounding_price);
+        set(&mut aware.rate_price, &self.rate_price);
+        Ok(())
+    }
+}
+
 impl SubspaceFlags {
     fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
-        match self.method.as_deref() {
-            Some("subspace") => drop(config.subspace.get_or_insert_default()),
-            Some(_) => config.subspace = None,
-            None => {}
-        }
         let given = self.subspace.first_given();
         let Some(subspace) = &mut config.subspace else {
             return match given {

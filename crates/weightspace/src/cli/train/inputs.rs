@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use weightspace::quantize::Images;
+use weightspace::quantize::aware::AwarePlan;
 use weightspace_core::StateDict;
+use weightspace_core::container::{Header, Method};
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
 use weightspace_nn::kernels::simd::InstructionSet;
@@ -13,6 +16,7 @@ use super::config::RunConfig;
 use super::record::Record;
 use crate::cli::Global;
 use crate::cli::model::{ArchChoice, Model};
+use crate::cli::progress::Bar;
 
 /// Everything that a run reads.
 pub struct Inputs {
@@ -25,6 +29,10 @@ pub struct Inputs {
     pub teacher: Option<Engine>,
     /// What training begins with: the initial model, or the base of a difference.
     init: Option<StateDict>,
+    /// Bytes of its file.
+    init_bytes: u64,
+    /// How rounded weights are trained, if they are.
+    pub aware: Option<AwarePlan>,
     hashes: Hashes,
     data_dir: Option<PathBuf>,
 }
@@ -40,6 +48,8 @@ impl Inputs {
     /// Opens all files, and decides what the configuration leaves open.
     pub fn open(mut config: RunConfig, global: &Global) -> anyhow::Result<Self> {
         let name = config.data.clone().context("which data? give --data or a --preset")?;
+        let without = config.quantize.is_some() && config.init.is_none();
+        ensure!(!without, "--method quantize needs a network to begin with: --init");
         let init = config.init.as_deref().or(config.base.as_deref());
         let init = init.map(Model::open).transpose()?;
         let images = data::open(&name, global.data_dir(), Split::Train)?;
@@ -56,8 +66,18 @@ impl Inputs {
         let data_dir = global.data_dir().map(Path::to_owned);
         let hashes =
             Hashes { test_data: None, init: tensors.as_ref().map(hash), teacher: teacher_hash };
-        let mut inputs =
-            Inputs { config, net, preprocessing, images, teacher, init: tensors, hashes, data_dir };
+        let mut inputs = Inputs {
+            config,
+            net,
+            preprocessing,
+            images,
+            teacher,
+            init_bytes: init.as_ref().map(Model::file_bytes).transpose()?.unwrap_or(0),
+            init: tensors,
+            aware: None,
+            hashes,
+            data_dir,
+        };
         if inputs.init.is_some() && inputs.start()?.is_folded(&inputs.net) {
             inputs.config.training.freeze_statistics = true;
             global.explain(
@@ -67,6 +87,7 @@ impl Inputs {
         // Read now, so that what is missing is missed before the training and not after it.
         let test = inputs.test_images()?;
         inputs.hashes.test_data = test.map(|images| images.sha256().to_owned());
+        inputs.aware = inputs.plan_rounding(global)?;
         Ok(inputs)
     }
 
@@ -77,9 +98,45 @@ impl Inputs {
         Ok(Some(images).filter(|images| images.split() == Some(Split::Test)))
     }
 
+    /// Steps and start of training on a grid.
+    fn plan_rounding(&self, global: &Global) -> anyhow::Result<Option<AwarePlan>> {
+        let (Some(config), Some(original)) = (&self.config.quantize, &self.init) else {
+            return Ok(None);
+        };
+        let images = Images { train: &self.images, preprocessing: &self.preprocessing };
+        let bar = Bar::new(global);
+        let progress = |phase: &str, done, total| bar.report(phase, done, total);
+        let (header, seed) = (self.header(Method::Quantize), self.config.training.seed);
+        let plan = AwarePlan::new(&self.net, &header, original, images, config, seed, &progress)?;
+        Ok(Some(plan))
+    }
+
+    /// What a file says of the network.
+    pub fn header(&self, method: Method) -> Header {
+        // Without an original: what a file of all weights would have.
+        let state_dict = || 4 * self.net.parameter_count() as u64;
+        let mut header = Header {
+            method,
+            arch: self.net.arch().to_owned(),
+            // The path of a folder of images concerns this machine only.
+            data: Some(self.data()).filter(|d| !d.starts_with("folder:")).unwrap_or("").to_owned(),
+            preprocessing: self.preprocessing.to_string(),
+            source_bytes: if self.init_bytes > 0 { self.init_bytes } else { state_dict() },
+            source_parameters: self.net.parameter_count() as u64,
+            ..Header::default()
+        };
+        if let Some(original) = &self.init {
+            header.source_hash.copy_from_slice(&original.content_hash()[..16]);
+        }
+        header
+    }
+
     /// What training begins with.
     pub fn start(&self) -> anyhow::Result<ModelState> {
         let RunConfig { init, base, initialisation, training, .. } = &self.config;
+        if let Some(plan) = &self.aware {
+            return Ok(ModelState::from_state_dict(&self.net, &plan.start)?);
+        }
         match (&self.init, init.as_ref().or(base.as_ref())) {
             (Some(tensors), Some(path)) => ModelState::from_state_dict(&self.net, tensors)
                 .with_context(|| path.display().to_string()),

@@ -212,7 +212,10 @@ fn trainer<'a>(inputs: &'a Inputs, comm: &Arc<dyn Communicator>) -> anyhow::Resu
 
 /// What is trained.
 fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Parameterization>> {
-    let Inputs { net, config, .. } = inputs;
+    let Inputs { net, config, aware, .. } = inputs;
+    if let (Some(plan), Some(config)) = (aware, &config.quantize) {
+        return Ok(Box::new(plan.parameterization(net, config, weights)));
+    }
     let Some(subspace) = &config.subspace else {
         return Ok(Box::new(Dense::new(net, weights)));
     };
@@ -366,7 +369,7 @@ impl Plan {
 
 impl Inputs {
     /// Name of the data set.
-    fn data(&self) -> &str {
+    pub fn data(&self) -> &str {
         self.config.data.as_deref().unwrap_or_default()
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;
+use weightspace::quantize::aware::{AwareConfig, AwarePlan};
 use weightspace::subspace::{self, FileOptions, SubspaceConfig};
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::container::{Header, Method};
 use weightspace_core::{AtomicFile, DecodeOptions, StateDict, WspFile};
 use weightspace_nn::train::Trainer;
 
+use super::config::RunConfig;
 use super::inputs::Inputs;
 use super::record::{self, COMPRESSED_MODEL, MODEL, MODEL_CONFIG};
 use crate::cli::model::{ARCH_KEY, PREPROCESSING_KEY};
@@ -28,10 +30,27 @@ impl Product {
     /// The model that a training selects.
     pub fn new(inputs: &Inputs, trainer: &mut Trainer<'_>) -> anyhow::Result<Self> {
         let model = trainer.result().to_state_dict(&inputs.net);
-        match &inputs.config.subspace {
-            None => Ok(Product { model, file: None }),
-            Some(config) => Self::of_subspace(inputs, config, trainer.result_coefficients(), model),
+        let RunConfig { subspace, quantize, .. } = &inputs.config;
+        if let Some(config) = subspace {
+            return Self::of_subspace(inputs, config, trainer.result_coefficients(), model);
         }
+        match (&inputs.aware, quantize) {
+            (Some(plan), Some(config)) => Self::of_rounded(inputs, plan, config, trainer),
+            _ => Ok(Product { model, file: None }),
+        }
+    }
+
+    fn of_rounded(
+        inputs: &Inputs,
+        plan: &AwarePlan,
+        config: &AwareConfig,
+        trainer: &mut Trainer<'_>,
+    ) -> anyhow::Result<Self> {
+        let running = trainer.result().running;
+        let (header, trained) = (inputs.header(Method::Quantize), trainer.result_coefficients());
+        let bytes = plan.encode(&inputs.net, &header, config, trained, &running)?;
+        let model = WspFile::from_bytes(COMPRESSED_MODEL, bytes.clone())?.state_dict()?;
+        Ok(Product { model, file: Some(bytes) })
     }
 
     fn of_subspace(
@@ -46,18 +65,10 @@ impl Product {
         let projection = subspace::projection(net, config, key, config.start(base.is_some()))?;
         let options = FileOptions {
             header: Header {
-                method: Method::Subspace,
-                arch: net.arch().to_owned(),
-                // The path of a folder of images concerns this machine only.
-                data: Some(inputs.data())
-                    .filter(|d| !d.starts_with("folder:"))
-                    .unwrap_or_default()
-                    .to_owned(),
-                preprocessing: inputs.preprocessing.to_string(),
                 // There is no original: this is what a file of all weights would have.
                 source_bytes: model.infos().iter().map(|info| info.byte_count() as u64).sum(),
-                source_parameters: net.parameter_count() as u64,
-                ..Header::default()
+                source_hash: [0; 16],
+                ..inputs.header(Method::Subspace)
             },
             key: in_file,
             base,
