@@ -14,6 +14,7 @@ mod entropy;
 pub mod instruction_set;
 pub mod layout;
 mod parallel;
+pub mod predictor;
 pub mod random;
 pub mod state_dict;
 pub mod tensor;
