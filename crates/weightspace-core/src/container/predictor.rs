@@ -7,12 +7,18 @@ use super::error::{Reason, refuse};
 use super::table::{Entry, Storage, quoted};
 use super::{limits, raw};
 use crate::predictor::{
-    self, AXES, CoordinateScale, Encoding, Grid, LAYERS, Order, OrderKind, Tiling,
+    self, AXES, CoordinateScale, Encoding, Grid, LAYERS, Order, OrderKind, PredictorError, Tiling,
 };
 use crate::tensor::DType;
 
 /// What an order's byte has besides if the tensor has a mask.
 const MASKED: u8 = 16;
+
+impl From<PredictorError> for Reason {
+    fn from(error: PredictorError) -> Self {
+        Reason(error.to_string())
+    }
+}
 
 /// How the predicted tensors of a file to be written are made from its inner tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,10 +237,10 @@ pub(super) fn check(info: &PredictorInfo, entries: &[Entry]) -> Result<Vec<usize
         }
     }
     let tensors = tilings.into_iter().map(|(tiling, _)| (tiling, Order::Identity)).collect();
-    let grid = Grid::new(tensors, info.coordinates).or_else(|error| refuse!("{error}"))?;
-    info.encoding.check(info.coordinates).or_else(|error| refuse!("{error}"))?;
+    let grid = Grid::new(tensors, info.coordinates)?;
+    info.encoding.check(info.coordinates)?;
     let shapes = layer_shapes(info, &entries[inner.layers])?;
-    predictor::check_layers(&grid, info.encoding, &shapes).or_else(|error| refuse!("{error}"))?;
+    predictor::check_layers(&grid, info.encoding, &shapes)?;
     for (axis, table) in entries[inner.tables].iter().enumerate() {
         let expected = [grid.values(axis).len(), info.encoding.width(shapes[0].1)];
         check_shape(table, &expected)?;

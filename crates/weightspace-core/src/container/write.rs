@@ -314,7 +314,7 @@ fn put_predictor(
     let tilings = || info.tilings(entries);
     let orders = predicted.tensors.iter().map(|tensor| &tensor.order);
     for ((tiling, _), order) in tilings().zip(orders.clone()) {
-        order.check(&tiling).or_else(|error| refuse!("{error}"))?;
+        order.check(&tiling)?;
     }
     framing::put_section(out, SectionKind::Predictor, &predictor::encode(&info));
     let tensors = tilings().map(|(tiling, _)| tiling).zip(orders);

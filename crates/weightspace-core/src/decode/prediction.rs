@@ -46,9 +46,8 @@ impl Prediction {
             layers.push(Linear { inputs, weight, bias: next()? });
         }
         let scales = info.tensors.iter().map(|tensor| tensor.scale).collect();
-        let predictor = Grid::new(tensors, info.coordinates)
-            .and_then(|grid| Predictor::new(grid, features, layers, scales));
-        let predictor = predictor.or_else(|error| refuse!("{error}"))?;
+        let grid = Grid::new(tensors, info.coordinates)?;
+        let predictor = Predictor::new(grid, features, layers, scales)?;
         let predicted =
             (0..entries.len()).filter(|&index| entries[index].storage == Storage::Predicted);
         let masks = info.tensors.iter().map(|tensor| match tensor.masked {
