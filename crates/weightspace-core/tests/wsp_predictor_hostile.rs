@@ -190,7 +190,7 @@ fn predictors_that_contradict_themselves_are_refused() {
     }
     with(4, &[0, 0, 1, 0], &one, "the base of the encoding needs 8 bytes");
     with(4, &[0, 2, 1], &one, "no weights and biases");
-    with(4, &[0, 3], &one, "no weights and biases");
+    with(4, &[0, 3], &one, "layer 1 of the predictor");
     with(4, &CODES, &[(4, 2)], "unknown order 4");
     with(4, &CODES, &[(32, 2)], "unknown order 32");
     with(4, &CODES, &[(16, 2)], "no weights and biases");
