@@ -1,15 +1,21 @@
 #![no_main]
 
+use weightspace_core::container::Method;
 use weightspace_core::random::Key;
 use weightspace_core::{DecodeOptions, StateDict, WspError, WspFile};
 
-/// Decodes what does not stand for very many weights: few coefficients may stand for many.
+/// Decodes what does not stand for very many weights: little may stand for many but where they are stored.
 fn decode(file: WspFile) -> Result<(), WspError> {
     let base = StateDict::new();
     let options = DecodeOptions { base: Some(&base), key: Some(Key([0; 32])), planes: None };
     let decoder = file.decoder(options)?;
     let weights: usize = file.tensors().iter().map(|tensor| tensor.element_count()).sum();
-    if file.projection().is_none() || weights <= 10_000 {
+    let most = match file.header().method {
+        Method::Quantize => usize::MAX,
+        Method::Predictor => 500,
+        _ => 10_000,
+    };
+    if weights <= most {
         decoder.state_dict()?;
     }
     Ok(())

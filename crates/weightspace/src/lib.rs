@@ -3,7 +3,10 @@
 //! Files are in [`weightspace_core`], networks and data sets in [`weightspace_nn`]; the program of
 //! the same name puts everything together.
 
+pub mod analyze;
 pub mod comm;
+pub mod curve;
+pub mod low_rank;
 pub mod method;
 pub mod quantize;
 pub mod report;

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => cli::verify::run(&arguments, &global),
         Command::Diff(arguments) => cli::diff::run(&arguments, &global),
         Command::Eval(arguments) => cli::eval::run(&arguments, &global),
+        Command::Curve(arguments) => cli::curve::run(&arguments, &global),
+        Command::Analyze(arguments) => cli::analyze::run(&arguments, &global),
         Command::Train(arguments) => cli::train::run(&arguments, &global),
         Command::List => cli::list::run(&global),
         Command::Completions(arguments) => cli::completions::run(&arguments),

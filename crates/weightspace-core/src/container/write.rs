@@ -1,15 +1,18 @@
 //! Encoding of a `.wsp` file.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
 use super::error::{Reason, WspError, refuse};
 use super::framing::{self, SectionKind};
+use super::order::Permutations;
 use super::plan::Plan;
+use super::predictor::{self, Predicted};
 use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage, quoted};
-use super::{Coding, Header, Method, Quantized, limits, raw};
+use super::{Coding, Header, Method, Quantized, limits, product, raw};
 use crate::atomic_file::AtomicFile;
 use crate::entropy::planes::{self, MAX_PLANES};
 use crate::entropy::{self, Alphabet, MAX_BIT_LENGTH};
@@ -38,6 +41,20 @@ pub fn write_projected(
     write_bytes(path, &encode_projected(header, tensors, projected, coefficients)?)
 }
 
+/// As [`write()`], with the predictor of the predicted tensors.
+///
+/// # Errors
+/// `Unwritable` as [`encode_predicted`], `Io` if the file cannot be written.
+pub fn write_predicted(
+    path: &Path,
+    header: &Header,
+    tensors: &[(String, Coding)],
+    predicted: &Predicted,
+    inner: &[(String, Coding)],
+) -> Result<u64, WspError> {
+    write_bytes(path, &encode_predicted(header, tensors, predicted, inner)?)
+}
+
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
     let at = |source| WspError::io(path, source);
     let mut file = AtomicFile::create(path).map_err(at)?;
@@ -51,10 +68,10 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
 /// # Errors
 /// `Unwritable` if names are empty or repeated, numbers of elements do not agree with shapes,
 /// a scale is not positive and finite, a quantised magnitude is 2^24 or more, a constant is not
-/// representable, the method or a tensor needs a projection, or a limit of docs/format.md is
+/// representable, factors do not fit together, the method or a tensor needs a projection, or a limit of docs/format.md is
 /// exceeded.
 pub fn encode(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, WspError> {
-    encode_checked(header, tensors, None).map_err(unwritable)
+    encode_checked(header, tensors, Source::Stored).map_err(unwritable)
 }
 
 /// As [`encode`], with coefficients that the projected tensors are made of: those of all segments end
@@ -69,7 +86,33 @@ pub fn encode_projected(
     projected: &Projected,
     coefficients: &[i32],
 ) -> Result<Vec<u8>, WspError> {
-    encode_checked(header, tensors, Some((projected, coefficients))).map_err(unwritable)
+    encode_checked(header, tensors, Source::Projection(projected, coefficients)).map_err(unwritable)
+}
+
+/// As [`encode`], with the predictor of the predicted tensors. Its parts are `inner` tensors: a table for
+/// each axis if the encoding has such; weight [outputs, inputs] and bias [outputs] of each layer, of the
+/// first layer of [`Encoding::DirectTables`](crate::predictor::Encoding::DirectTables) only the bias; the
+/// masks of the masked tensors. All are [`Raw`](Coding::Raw), [`Constant`](Coding::Constant) or
+/// [`Quantized`](Coding::Quantized), of type f32, f16 or bf16, masks also bool. The method must be
+/// [`Predictor`](super::Method::Predictor).
+///
+/// # Errors
+/// `Unwritable` as [`encode`]; and if the predictor contradicts itself or the tensors.
+pub fn encode_predicted(
+    header: &Header,
+    tensors: &[(String, Coding)],
+    predicted: &Predicted,
+    inner: &[(String, Coding)],
+) -> Result<Vec<u8>, WspError> {
+    encode_checked(header, tensors, Source::Predictor(predicted, inner)).map_err(unwritable)
+}
+
+/// What tensors that are not stored are made of.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Stored,
+    Projection(&'a Projected, &'a [i32]),
+    Predictor(&'a Predicted, &'a [(String, Coding)]),
 }
 
 fn unwritable(Reason(reason): Reason) -> WspError {
@@ -79,18 +122,27 @@ fn unwritable(Reason(reason): Reason) -> WspError {
 fn encode_checked(
     header: &Header,
     tensors: &[(String, Coding)],
-    projection: Option<(&Projected, &[i32])>,
+    source: Source,
 ) -> Result<Vec<u8>, Reason> {
-    if (header.method == Method::Subspace) != projection.is_some() {
+    if (header.method == Method::Subspace) != matches!(source, Source::Projection(..)) {
         return refuse!("the method subspace, and no other, needs a projection");
+    }
+    if (header.method == Method::Predictor) != matches!(source, Source::Predictor(..)) {
+        return refuse!("the method predictor, and no other, needs a predictor");
     }
     for text in [&header.arch, &header.data, &header.preprocessing] {
         if text.len() > limits::TEXT_BYTES {
             return refuse!("a text of {} bytes in the header is too long", text.len());
         }
     }
-    let entries = entries(tensors, header.method)?;
-    let codings: Vec<&Coding> = tensors.iter().map(|(_, coding)| coding).collect();
+    let mut rows: Vec<Row> =
+        tensors.iter().flat_map(|(name, coding)| Row::of(name, coding)).collect();
+    if let Source::Predictor(_, inner) = source {
+        let inner = inner.iter().map(|(name, coding)| (name.into(), coding));
+        rows.extend(inner.map(|(name, coding)| Row { name, coding, inner: true }));
+    }
+    let entries = entries(&rows, header.method)?;
+    let codings: Vec<&Coding> = rows.iter().map(|row| row.coding).collect();
     let mut out = Vec::new();
     framing::put_header(&mut out, header);
     framing::put_section(&mut out, SectionKind::Table, &table::encode(&entries));
@@ -100,25 +152,51 @@ fn encode_checked(
     for content in raw_sections(&codings) {
         framing::put_section(&mut out, SectionKind::Raw, &content);
     }
-    if let Some((projected, coefficients)) = projection {
-        put_projection(&mut out, &entries, projected, coefficients)?;
+    match source {
+        Source::Stored => {}
+        Source::Projection(projected, coefficients) => {
+            put_projection(&mut out, &entries, projected, coefficients)?;
+        }
+        Source::Predictor(predicted, inner) => {
+            put_predictor(&mut out, &entries, predicted, inner.len())?;
+        }
     }
     let sum = framing::checksum(&out);
     out.extend_from_slice(&sum);
     Ok(out)
 }
 
-fn entries(tensors: &[(String, Coding)], method: Method) -> Result<Vec<Entry>, Reason> {
-    if tensors.len() > limits::TENSORS {
-        return refuse!("{} tensors, the limit is {}", tensors.len(), limits::TENSORS);
+/// What an entry of the table is made from.
+struct Row<'a> {
+    name: Cow<'a, str>,
+    coding: &'a Coding,
+    inner: bool,
+}
+
+impl<'a> Row<'a> {
+    /// The entries of a tensor: itself, and behind it the factors of a product.
+    fn of(name: &'a str, coding: &'a Coding) -> Vec<Self> {
+        let mut rows = vec![Row { name: name.into(), coding, inner: false }];
+        if let Coding::Product { left, right, .. } = coding {
+            for (coding, suffix) in [left, right].into_iter().zip(product::SUFFIXES) {
+                rows.push(Row { name: format!("{name}{suffix}").into(), coding, inner: true });
+            }
+        }
+        rows
     }
-    let mut names = HashSet::with_capacity(tensors.len());
-    let mut entries = Vec::with_capacity(tensors.len());
-    for (name, coding) in tensors {
+}
+
+fn entries(rows: &[Row], method: Method) -> Result<Vec<Entry>, Reason> {
+    if rows.len() > limits::TENSORS {
+        return refuse!("{} tensors, the limit is {}", rows.len(), limits::TENSORS);
+    }
+    let mut names = HashSet::with_capacity(rows.len());
+    let mut entries = Vec::with_capacity(rows.len());
+    for Row { name, coding, inner } in rows {
         if name.is_empty() || name.len() > limits::NAME_BYTES || !names.insert(name) {
             return refuse!("the name {} is empty, too long or given twice", quoted(name));
         }
-        entries.push(entry(name, coding)?);
+        entries.push(Entry { inner: *inner, ..entry(name, coding)? });
     }
     if names.iter().map(|name| name.len()).sum::<usize>() > limits::ALL_NAME_BYTES {
         return refuse!("the names are too long together");
@@ -142,9 +220,11 @@ fn entry(name: &str, coding: &Coding) -> Result<Entry, Reason> {
         },
         Coding::Quantized(quantized) => quantized_storage(name, count, quantized)?,
         Coding::Projected { .. } => Storage::Projected,
+        Coding::Predicted { .. } => Storage::Predicted,
         Coding::Base { .. } => Storage::Base,
+        Coding::Product { .. } => Storage::Product,
     };
-    Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage })
+    Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage, inner: false })
 }
 
 fn quantized_storage(name: &str, count: usize, tensor: &Quantized) -> Result<Storage, Reason> {
@@ -219,6 +299,27 @@ fn put_projection(
     framing::put_checked_section(out, SectionKind::Projection, &content);
     for content in contents {
         framing::put_checked_section(out, SectionKind::Plane, &content);
+    }
+    Ok(())
+}
+
+fn put_predictor(
+    out: &mut Vec<u8>,
+    entries: &[Entry],
+    predicted: &Predicted,
+    inner: usize,
+) -> Result<(), Reason> {
+    let info = predicted.info(inner);
+    predictor::check(&info, entries)?;
+    let tilings = || info.tilings(entries);
+    let orders = predicted.tensors.iter().map(|tensor| &tensor.order);
+    for ((tiling, _), order) in tilings().zip(orders.clone()) {
+        order.check(&tiling)?;
+    }
+    framing::put_section(out, SectionKind::Predictor, &predictor::encode(&info));
+    let tensors = tilings().map(|(tiling, _)| tiling).zip(orders);
+    for content in Permutations::new(tilings()).encode(tensors) {
+        framing::put_section(out, SectionKind::Order, &content);
     }
     Ok(())
 }

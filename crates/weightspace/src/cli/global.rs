@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 /// Options of all commands.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of all commands")]
 pub struct Global {
     /// Print one JSON document instead of text
@@ -91,6 +91,11 @@ impl Global {
     /// Whether nothing but results and errors is wanted.
     pub fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// The same without a word of its own, for a command that another one runs.
+    pub fn silenced(&self) -> Self {
+        Global { quiet: true, verbose: false, ..self.clone() }
     }
 
     /// Whether to draw progress bars.

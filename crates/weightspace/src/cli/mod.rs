@@ -2,8 +2,10 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a check failed, 2 error.
 
+pub mod analyze;
 pub mod completions;
 pub mod compress;
+pub mod curve;
 pub mod decompress;
 pub mod demo;
 pub mod diff;
@@ -14,6 +16,7 @@ pub mod man;
 pub mod train;
 pub mod verify;
 
+mod command_line;
 mod compare;
 mod decoding;
 mod global;
@@ -53,6 +56,8 @@ pub enum Command {
     Verify(verify::Verify),
     Diff(diff::Diff),
     Eval(eval::Eval),
+    Curve(curve::Curve),
+    Analyze(analyze::Analyze),
     Train(Box<train::Train>),
     /// List architectures, data sets, formats, methods and preprocessings
     List,

@@ -1,14 +1,14 @@
-//! Charts as SVG; every call of the plotting library is here.
+//! Charts; every call of the plotting library that draws is here.
 
 use std::ops::Range;
 
+use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::ReportError;
 use super::axis::Axis;
 
 /// Curves over two axes.
@@ -24,6 +24,8 @@ pub struct Chart {
     pub series: Vec<Series>,
     /// Dashed lines across the chart, to compare with.
     pub levels: Vec<Level>,
+    /// Values on the vertical axis below this one are left out, and lines end on the way to them.
+    pub floor: Option<f64>,
 }
 
 /// Points joined by a line.
@@ -94,13 +96,15 @@ const LEVEL: Colour = COLOURS[2];
 const FIRST_SERIES: usize = 3;
 
 /// Width and height of the picture, in pixels where it is not scaled.
-const SIZE: (u32, u32) = (880, 460);
+pub(super) const SIZE: (u32, u32) = (880, 460);
 
-/// Height of the legend.
-const LEGEND: i32 = 36;
+/// Height of a line of the legend, and of what is free below the last one.
+const LEGEND: i32 = 24;
+const LEGEND_GAP: i32 = 12;
 
-/// Names the sizes of text. The backend writes them divided by 1.24.
-const FONT: (&str, f64) = ("sans-serif", 17.0);
+/// Family and size of text. SVG has it divided by 1.24.
+pub(super) const FONT_FAMILY: &str = "sans-serif";
+const FONT_SIZE: f64 = 17.0;
 
 /// Where the axes begin.
 const LEFT: i32 = 84;
@@ -112,99 +116,185 @@ const GAP: u32 = 4;
 /// Radius of a point.
 const RADIUS: i32 = 4;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Plot<'a, 'b, 'c> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Placed<'c>, Placed<'c>>>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Area<B> = DrawingArea<B, Shift>;
+type Plot<'a, 'b, B> = ChartContext<'a, B, Cartesian2d<Placed<'b>, Placed<'b>>>;
+pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 impl Chart {
-    /// The picture as an SVG element, in colours for light ground.
-    ///
-    /// # Errors
-    /// If the plotting library cannot draw it.
-    pub fn to_svg(&self) -> Result<String, ReportError> {
-        let mut svg = String::new();
-        self.draw(&mut svg).map_err(|error| ReportError::Chart {
-            name: self.name.clone(),
-            problem: error.to_string(),
-        })?;
-        Ok(svg)
-    }
+    /// Draws the chart; `scale` is the number of pixels for each of the picture's size.
+    pub(super) fn draw<B: DrawingBackend>(&self, picture: &Area<B>, scale: i32) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let brush = Brush { scale };
+        let legend = self.placed_legend(picture, brush)?;
+        let lines = legend.last().map_or(1, |entry| entry.line + 1);
+        let (area, plot) = picture.split_vertically((lines as i32 * LEGEND + LEGEND_GAP) * scale);
+        legend.iter().try_for_each(|entry| entry.draw(&area, brush))?;
 
-    fn draw(&self, svg: &mut String) -> Drawn {
-        let picture = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        let (legend, plot) = picture.split_vertically(LEGEND);
-        self.draw_legend(&legend)?;
-
+        let shown = |y: &f64| self.floor.is_none_or(|floor| *y >= floor);
         let points = || self.series.iter().flat_map(|series| &series.points);
-        let x = self.x.range(points().map(|point| point.0));
+        let x = self.x.range(points().filter(|point| shown(&point.1)).map(|point| point.0));
         let levels = self.levels.iter().map(|level| level.y);
-        let y = self.y.range(points().map(|point| point.1).chain(levels));
+        let y = self.y.range(points().map(|point| point.1).chain(levels).filter(shown));
         let mut plot = ChartBuilder::on(&plot)
-            .margin_left(6)
-            .margin_right(24)
-            .margin_bottom(4)
-            .x_label_area_size(52)
-            .y_label_area_size(LEFT - 6)
-            .build_cartesian_2d(Placed::new(&self.x, x), Placed::new(&self.y, y))?;
+            .margin_left(6 * scale)
+            .margin_right(24 * scale)
+            .margin_bottom(4 * scale)
+            .x_label_area_size(52 * scale)
+            .y_label_area_size((LEFT - 6) * scale)
+            .build_cartesian_2d(Placed::new(&self.x, x), Placed::new(&self.y, y.clone()))?;
         plot.configure_mesh()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.rgb())
-            .axis_style(GRID.rgb())
-            .label_style(text(TEXT))
-            .axis_desc_style(text(TEXT))
+            .bold_line_style(brush.line(GRID.rgb(), 1))
+            .axis_style(brush.line(GRID.rgb(), 1))
+            .set_all_tick_mark_size(5 * scale)
+            .label_style(brush.text())
+            .axis_desc_style(brush.text())
             .x_desc(&self.x.label)
             .y_desc(&self.y.label)
             .draw()?;
-        self.levels.iter().try_for_each(|level| self.draw_level(&mut plot, level))?;
-        let mut series = self.series.iter().enumerate();
-        series.try_for_each(|(i, series)| self.draw_series(&mut plot, series, series_colour(i)))?;
+        for level in self.levels.iter().filter(|level| shown(&level.y)) {
+            self.draw_level(&mut plot, level, brush)?;
+        }
+        for (index, series) in self.series.iter().enumerate() {
+            let points: Vec<_> = series.points.iter().filter_map(|p| self.position(p)).collect();
+            let style = brush.line(series_colour(index), 2);
+            for line in above(&points, y.start) {
+                plot.draw_series(LineSeries::new(line, style))?;
+            }
+            let marks = points.iter().filter(|point| point.1 >= y.start);
+            let style = series_colour(index).filled();
+            plot.draw_series(marks.map(|&point| Circle::new(point, RADIUS * scale, style)))?;
+        }
         Ok(picture.present()?)
     }
 
-    fn draw_level(&self, plot: &mut Plot<'_, '_, '_>, level: &Level) -> Drawn {
+    fn position(&self, &(x, y): &(f64, f64)) -> Option<(f64, f64)> {
+        Some((self.x.position(x)?, self.y.position(y)?))
+    }
+
+    fn draw_level<B: DrawingBackend>(
+        &self,
+        plot: &mut Plot<'_, '_, B>,
+        level: &Level,
+        brush: Brush,
+    ) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
         let Some(y) = self.y.position(level.y) else { return Ok(()) };
         let ends = plot.as_coord_spec().get_x_range();
-        let style = LEVEL.rgb().stroke_width(1);
-        plot.draw_series(DashedLineSeries::new(
-            [(ends.start, y), (ends.end, y)],
-            DASH,
-            GAP,
-            style,
-        ))?;
+        let ends = [(ends.start, y), (ends.end, y)];
+        let (dash, gap) = brush.dashes();
+        let style = brush.line(LEVEL.rgb(), 1);
+        plot.draw_series(DashedLineSeries::new(ends, dash, gap, style))?;
         Ok(())
     }
 
-    fn draw_series(&self, plot: &mut Plot<'_, '_, '_>, series: &Series, colour: RGBColor) -> Drawn {
-        let position = |&(x, y): &(f64, f64)| Some((self.x.position(x)?, self.y.position(y)?));
-        let points: Vec<_> = series.points.iter().filter_map(position).collect();
-        plot.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
-        plot.draw_series(points.iter().map(|&point| Circle::new(point, RADIUS, colour.filled())))?;
-        Ok(())
-    }
-
-    /// Draws the names of series and levels side by side, each behind its mark.
-    fn draw_legend(&self, area: &Area<'_>) -> Drawn {
-        let y = LEGEND / 2 - 4;
-        let mut x = LEFT;
-        let name = |x: i32, name: &str| -> Result<i32, Box<dyn std::error::Error>> {
-            let style = text(TEXT).pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(name.to_owned(), (x + 30, y), style.clone()))?;
-            Ok(x + 54 + area.estimate_text_size(name, &style)?.0 as i32)
-        };
-        for (i, series) in self.series.iter().enumerate() {
-            let colour = series_colour(i);
-            area.draw(&PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(2)))?;
-            area.draw(&Circle::new((x + 11, y), RADIUS, colour.filled()))?;
-            x = name(x, &series.name)?;
-        }
+    /// Names of series and levels side by side, each behind its mark, in as many lines as it takes.
+    fn placed_legend<B: DrawingBackend>(
+        &self,
+        area: &Area<B>,
+        brush: Brush,
+    ) -> Result<Vec<LegendEntry<'_>>, Box<dyn std::error::Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        let series = self.series.iter().enumerate();
+        let series = series.map(|(index, series)| (series.name.as_str(), Some(index)));
         let placed = |level: &&Level| self.y.position(level.y).is_some();
-        for level in self.levels.iter().filter(placed) {
-            let style = LEVEL.rgb().stroke_width(1);
-            area.draw(&DashedPathElement::new([(x, y), (x + 22, y)], DASH, GAP, style))?;
-            x = name(x, &level.name)?;
+        let levels = self.levels.iter().filter(placed).map(|level| (level.name.as_str(), None));
+        let (mut x, mut line) = (LEFT * brush.scale, 0);
+        let mut entries = Vec::new();
+        for (name, series) in series.chain(levels) {
+            let width = area.estimate_text_size(name, &brush.text())?.0 as i32 + 54 * brush.scale;
+            if x + width > SIZE.0 as i32 * brush.scale && x > LEFT * brush.scale {
+                (x, line) = (LEFT * brush.scale, line + 1);
+            }
+            entries.push(LegendEntry { name, series, x, line });
+            x += width;
         }
+        Ok(entries)
+    }
+}
+
+/// A name in the legend.
+struct LegendEntry<'a> {
+    name: &'a str,
+    /// Which series it is; none for a level.
+    series: Option<usize>,
+    x: i32,
+    line: usize,
+}
+
+impl LegendEntry<'_> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>, brush: Brush) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let scale = brush.scale;
+        let y = (self.line as i32 * LEGEND + LEGEND / 2 + 2) * scale;
+        let ends = [(self.x, y), (self.x + 22 * scale, y)];
+        match self.series.map(series_colour) {
+            Some(colour) => {
+                area.draw(&PathElement::new(ends, brush.line(colour, 2)))?;
+                let centre = (self.x + 11 * scale, y);
+                area.draw(&Circle::new(centre, RADIUS * scale, colour.filled()))?;
+            }
+            None => {
+                let (dash, gap) = brush.dashes();
+                let style = brush.line(LEVEL.rgb(), 1);
+                area.draw(&DashedPathElement::new(ends, dash, gap, style))?;
+            }
+        }
+        let style = brush.text().pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(self.name.to_owned(), (self.x + 30 * scale, y), style))?;
         Ok(())
     }
+}
+
+/// Widths and sizes in pixels.
+#[derive(Clone, Copy)]
+struct Brush {
+    scale: i32,
+}
+
+impl Brush {
+    fn line(self, colour: RGBColor, width: i32) -> ShapeStyle {
+        colour.stroke_width((width * self.scale) as u32)
+    }
+
+    fn text(self) -> TextStyle<'static> {
+        (FONT_FAMILY, FONT_SIZE * f64::from(self.scale)).into_font().color(&TEXT.rgb())
+    }
+
+    fn dashes(self) -> (u32, u32) {
+        (DASH * self.scale as u32, GAP * self.scale as u32)
+    }
+}
+
+/// The parts of a line through `points` that lie above a floor.
+fn above(points: &[(f64, f64)], floor: f64) -> Vec<Vec<(f64, f64)>> {
+    let mut lines = vec![Vec::new()];
+    for (i, &point) in points.iter().enumerate() {
+        let is_above = point.1 >= floor;
+        if let Some(&before) = i.checked_sub(1).and_then(|i| points.get(i))
+            && (before.1 >= floor) != is_above
+        {
+            let share = (floor - before.1) / (point.1 - before.1);
+            let crossing = (before.0 + share * (point.0 - before.0), floor);
+            let line = lines.last_mut().expect("there is always a line");
+            line.push(crossing);
+            if !is_above {
+                lines.push(Vec::new());
+            }
+        }
+        if is_above {
+            lines.last_mut().expect("there is always a line").push(point);
+        }
+    }
+    lines
 }
 
 /// An axis over a range of positions, as the plotting library wants it.
@@ -244,10 +334,6 @@ impl ValueFormatter<f64> for Placed<'_> {
     }
 }
 
-fn text(colour: Colour) -> TextStyle<'static> {
-    FONT.into_font().color(&colour.rgb())
-}
-
 fn series_colour(index: usize) -> RGBColor {
     let colours = &COLOURS[FIRST_SERIES..];
     colours[index % colours.len()].rgb()
@@ -269,6 +355,7 @@ mod tests {
                 Series { name: "two".into(), points: vec![(2e3, 0.5)] },
             ],
             levels: vec![Level { name: "original".into(), y: 0.96 }],
+            floor: None,
         }
     }
 
@@ -306,5 +393,32 @@ mod tests {
         chart.levels.push(Level { name: "nowhere".into(), y: f64::NAN });
         assert!(chart.to_svg().unwrap() == curve().to_svg().unwrap(), "something was drawn");
         assert!(Chart::default().to_svg().unwrap().contains("</svg>"));
+    }
+
+    #[test]
+    fn below_the_floor_nothing_is_drawn() {
+        let whole = curve().to_svg().unwrap();
+        let cut = Chart { floor: Some(0.8), ..curve() }.to_svg().unwrap();
+        assert_eq!((centres(&whole, 0).len(), centres(&cut, 0).len()), (3, 2));
+        assert_eq!(centres(&cut, 1).len(), 0);
+        assert!(!cut.lines().any(|line| line == "60 %") && cut.lines().any(|line| line == "95 %"));
+        // The line begins half way in the value, not at the point that is left out.
+        let lines = above(&[(0.0, 0.0), (2.0, 1.0), (3.0, 0.5), (4.0, 0.0), (5.0, 1.0)], 0.5);
+        assert_eq!(lines[0], [(1.0, 0.5), (2.0, 1.0), (3.0, 0.5), (3.0, 0.5)]);
+        assert_eq!(lines[1], [(4.5, 0.5), (5.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_long_legend_takes_several_lines() {
+        let mut chart = curve();
+        let name = "a rather long name of a curve";
+        chart.series.extend((0..6).map(|_| Series { name: name.into(), points: vec![] }));
+        let svg = chart.to_svg().unwrap();
+        let lines: std::collections::BTreeSet<&str> = svg
+            .split("<text ")
+            .filter(|text| text.contains(name))
+            .map(|text| text.split("y=\"").nth(1).unwrap().split('"').next().unwrap())
+            .collect();
+        assert!((2..5).contains(&lines.len()), "{lines:?}");
     }
 }

@@ -15,6 +15,7 @@
 
 mod axis;
 mod chart;
+mod picture;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
@@ -161,6 +162,7 @@ mod tests {
             y: axis,
             series: vec![Series { name: hostile.clone(), points: vec![(1.0, 2.0), (2.0, 3.0)] }],
             levels: vec![Level { name: hostile.clone(), y: 2.5 }],
+            floor: None,
         };
         let table = Table {
             columns: vec![Column::text(hostile.clone()), Column::number("n")],

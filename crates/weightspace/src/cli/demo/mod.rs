@@ -7,18 +7,18 @@ mod page;
 mod results;
 mod training;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser};
+use clap::Args;
 use weightspace_core::AtomicFile;
 use weightspace_core::container::Method;
 
-use super::{Cli, Command, Global, Outcome, compress, train, verify};
+use super::command_line::parse;
+use super::{Command, Global, Outcome, compress, train, verify};
 use results::{Original, Point, Results};
 
 /// Train a small network, compress it with every method and show what that costs: needs nothing
@@ -47,7 +47,7 @@ const SUBSPACE_RECIPE: &str = "--method subspace --optimizer adam --learning-rat
     cosine --epochs 12 --batch 64 --augment crop1 --holdout 0";
 
 /// Every curve; a new method is one entry more.
-const CURVES: [Curve; 4] = [
+const CURVES: [Curve; 5] = [
     Curve {
         name: "quantize",
         method: Method::Quantize,
@@ -62,6 +62,11 @@ const CURVES: [Curve; 4] = [
         name: "quantize, bits shared out",
         method: Method::Quantize,
         settings: &["--target-bytes 20000"],
+    },
+    Curve {
+        name: "low-rank",
+        method: Method::LowRank,
+        settings: &["--rank-fraction 0.3", "--rank-fraction 0.15"],
     },
     Curve { name: "subspace", method: Method::Subspace, settings: &["--k 4000", "--k 1000"] },
 ];
@@ -174,13 +179,6 @@ fn file_name(method: &str, settings: &str) -> String {
     let words = settings.split_whitespace().map(|word| word.trim_start_matches('-'));
     let words: Vec<_> = std::iter::once(method).chain(words).collect();
     words.join("-")
-}
-
-/// The command of a line of words and the paths that follow.
-fn parse(line: &str, paths: &[&Path]) -> anyhow::Result<Command> {
-    let words = ["weightspace"].into_iter().chain(line.split_whitespace()).map(OsStr::new);
-    let words = words.chain(paths.iter().map(|path| path.as_os_str()));
-    Ok(Cli::try_parse_from(words)?.command)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

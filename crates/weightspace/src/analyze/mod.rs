@@ -1,0 +1,115 @@
+//! Analyses of two versions of one network: its original and what was made of it.
+//!
+//! They compare weights of layers, so batch normalisations must be folded into them in both or in
+//! none: [`Pair`] sees to it.
+
+mod error;
+mod interpolate;
+mod spectral;
+
+use weightspace_core::{StateDict, Tensor, TensorInfo};
+use weightspace_nn::Net;
+use weightspace_nn::engine::EngineError;
+use weightspace_nn::evaluate::EvaluateError;
+
+use crate::quantize::fold::{self, Folded};
+
+pub use error::{rmse, weights};
+pub use interpolate::{Sample, between, evaluate};
+pub use spectral::{LayerSpectrum, spectral};
+
+/// Why versions cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnalyzeError {
+    /// Tensors differ in name or shape.
+    #[error("{0}")]
+    Different(String),
+    /// Singular values do not converge, or a value is not finite.
+    #[error("the singular values of {0} cannot be computed")]
+    Diverged(String),
+    /// The weights do not fit the architecture.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The images do not fit the network.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+}
+
+/// Versions of one network in one form.
+pub struct Versions {
+    /// Their tensors, all floating-point ones `f32`.
+    pub weights: Vec<StateDict>,
+    /// True if normalisations were folded because one of them has them folded.
+    pub folded: bool,
+}
+
+impl Versions {
+    /// Brings versions into one form: where one has its batch normalisations folded (as `quantize`
+    /// leaves them), the others' are folded in the same way.
+    ///
+    /// # Errors
+    /// If they differ in names or shapes of their tensors, or do not fit the network.
+    pub fn new(net: Option<&Net>, versions: &[StateDict]) -> Result<Self, AnalyzeError> {
+        if let Some((first, others)) = versions.split_first() {
+            others.iter().try_for_each(|other| same_tensors(first, other))?;
+        }
+        let Some(net) = net else {
+            return Ok(Versions { weights: versions.iter().map(as_f32).collect(), folded: false });
+        };
+        let mut weights = Vec::new();
+        let mut found = Vec::new();
+        for version in versions {
+            let plain = fold::fold(net, version, false)?.weights;
+            let Folded { weights: folded, layers, constants } = fold::fold(net, version, true)?;
+            let same = |name: &String| plain.get(name) == folded.get(name);
+            let is_folded = !constants.is_empty() && layers.iter().all(|layer| same(&layer.weight));
+            weights.push((plain, folded));
+            found.push(is_folded);
+        }
+        let folded = found.contains(&true);
+        let one = |(plain, all): (StateDict, StateDict)| if folded { all } else { plain };
+        Ok(Versions { weights: weights.into_iter().map(one).collect(), folded })
+    }
+}
+
+fn as_f32(weights: &StateDict) -> StateDict {
+    let convert = |tensor: &Tensor| match tensor.dtype().is_float() {
+        true => Tensor::from_f32(tensor.shape().to_vec(), &tensor.to_f32()),
+        false => tensor.clone(),
+    };
+    weights.iter().map(|(name, tensor)| (name.to_owned(), convert(tensor))).collect()
+}
+
+fn same_tensors(a: &StateDict, b: &StateDict) -> Result<(), AnalyzeError> {
+    for TensorInfo { name, shape, .. } in a.infos() {
+        match b.get(&name) {
+            None => {
+                return Err(AnalyzeError::Different(format!(
+                    "tensor {name:?} is only in the first"
+                )));
+            }
+            Some(other) if other.shape() != shape => {
+                let found = other.shape();
+                let message =
+                    format!("tensor {name:?} is {shape:?} in the first, {found:?} in another");
+                return Err(AnalyzeError::Different(message));
+            }
+            Some(_) => {}
+        }
+    }
+    match b.iter().find(|(name, _)| a.get(name).is_none()) {
+        Some((name, _)) => {
+            Err(AnalyzeError::Different(format!("tensor {name:?} is not in the first")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Names of the weights of layers: floating-point tensors of at least two dimensions.
+fn layer_weights(weights: &StateDict) -> impl Iterator<Item = (&str, &Tensor)> {
+    let is_weight = |tensor: &Tensor| {
+        tensor.dtype().is_float() && tensor.shape().len() >= 2 && tensor.element_count() > 0
+    };
+    weights.iter().filter(move |(_, tensor)| is_weight(tensor))
+}

@@ -1,0 +1,359 @@
+//! `weightspace curve`: accuracy against bytes, of all methods.
+//!
+//! Every point is what `compress` and `eval` give; finished ones are in the folder, and are not made
+//! again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use weightspace::curve::{self, Original, Point};
+use weightspace_core::{AtomicFile, StateDict};
+use weightspace_nn::data::{Preprocessing, Split};
+
+use super::command_line::parse;
+use super::decoding::DecodeArgs;
+use super::model::{ArchArgs, Model};
+use super::progress::Bar;
+use super::setup::Setup;
+use super::table::{Align, Table};
+use super::{Command, Global, Outcome, compress, text};
+
+/// Points of each method when sizes are not given.
+const SIZES: usize = 9;
+
+/// Loss of accuracy up to which the smallest file is named.
+const SMALL_LOSS: f64 = 0.01;
+
+/// Compress a model with every method at many sizes, and draw the accuracy against the bytes
+#[derive(Args)]
+pub struct Curve {
+    /// Checkpoint of any format
+    model: PathBuf,
+    /// Data set that the network was trained on: training images calibrate, test images measure
+    #[arg(long, value_name = "NAME")]
+    data: String,
+    /// Folder for curve.csv, curve.svg, curve.png, curve.json and the files; one of an earlier run is
+    /// continued
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Sizes of the files in bytes [default: 9 from 0.6 to 7.4 bits a parameter]
+    #[arg(long, value_name = "N", value_delimiter = ',', num_args = 1..)]
+    sizes: Vec<u64>,
+    /// Methods to run
+    #[arg(long, value_name = "M", value_enum, value_delimiter = ',',
+          default_values_t = Family::value_variants().to_vec())]
+    methods: Vec<Family>,
+    /// Files of the same network to evaluate and draw besides
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    points: Vec<PathBuf>,
+    /// Tables of points that were measured elsewhere: CSV with the columns method, bytes, accuracy
+    #[arg(long, value_name = "CSV", num_args = 1..)]
+    merge: Vec<PathBuf>,
+    /// Normalisation of the images [default: what the model says, else the architecture's, else the
+    /// data set's]
+    #[arg(long, value_name = "P")]
+    preprocessing: Option<Preprocessing>,
+    #[command(flatten)]
+    arch: ArchArgs,
+    /// Model that files of --points are differences to, if they name one
+    #[arg(long, value_name = "FILE", requires = "points")]
+    base: Option<PathBuf>,
+    /// Key of files of --points that do not hold theirs
+    #[arg(long, value_name = "FILE", requires = "points")]
+    key_file: Option<PathBuf>,
+}
+
+/// What makes the files of one curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Family {
+    /// Bits shared out by sensitivity
+    Quantize,
+    /// Factors of 8 bits
+    LowRankInt8,
+    /// Factors of half precision
+    LowRankF16,
+}
+
+impl Family {
+    /// Name of the curve, and the options of `compress`.
+    const fn recipe(self) -> (&'static str, &'static str) {
+        match self {
+            Family::Quantize => ("quantize", "--method quantize"),
+            Family::LowRankInt8 => ("low-rank int8", "--method low-rank --factors int8"),
+            Family::LowRankF16 => ("low-rank f16", "--method low-rank --factors f16"),
+        }
+    }
+}
+
+/// What was asked of which model; `curve.json` keeps it with the points.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    version: String,
+    /// Content hash of the model.
+    model: String,
+    arch: String,
+    data: String,
+    preprocessing: String,
+    seed: u64,
+}
+
+/// `curve.json`.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    identity: Identity,
+    original: Original,
+    /// By what makes them: the options of `compress`, or the content hash of a given file.
+    points: BTreeMap<String, Point>,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    identity: &'a Identity,
+    original: &'a Original,
+    points: &'a [Point],
+    /// Of each method the smallest file that loses at most a hundredth.
+    smallest: Vec<&'a Point>,
+    output: &'a Path,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Curve, global: &Global) -> anyhow::Result<Outcome> {
+    ensure!(!arguments.sizes.contains(&0), "--sizes: a file of 0 bytes");
+    // Before the work begins.
+    let mut merged = Vec::new();
+    for path in &arguments.merge {
+        let peers = File::open(path).map_err(anyhow::Error::from);
+        let peers = peers.and_then(|file| Ok(curve::read_peers(file)?));
+        merged.extend(peers.with_context(|| path.display().to_string())?);
+    }
+    let mut job = Job::new(arguments, global)?;
+    let mut points = job.grid()?;
+    for path in &arguments.points {
+        points.push(job.given(path)?);
+    }
+    points.extend(merged);
+    job.write_pictures(&points)?;
+    let report = Report {
+        identity: &job.record.identity,
+        original: &job.record.original,
+        smallest: curve::smallest(&points, job.record.original.accuracy - SMALL_LOSS),
+        points: &points,
+        output: &arguments.output,
+    };
+    global.print(&report, |out| report.write(out))?;
+    Ok(Outcome::Done)
+}
+
+struct Job<'a> {
+    arguments: &'a Curve,
+    global: &'a Global,
+    folder: PathBuf,
+    setup: Setup,
+    record: Record,
+}
+
+impl<'a> Job<'a> {
+    /// Opens the model, and what an earlier run left in the folder.
+    fn new(arguments: &'a Curve, global: &'a Global) -> anyhow::Result<Self> {
+        let shown = arguments.output.display();
+        // An absolute path is never taken for an option.
+        let folder = std::path::absolute(&arguments.output).with_context(|| shown.to_string())?;
+        let model = Model::open(&arguments.model)?;
+        let net = model.net(&arguments.arch.arch)?;
+        let preprocessing = arguments.preprocessing.as_ref();
+        let setup = Setup::new(&model, net, &arguments.data, Split::Test, preprocessing, global)?;
+        let weights = model.state_dict()?;
+        let identity = Identity {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: hash(&weights),
+            arch: setup.net.arch().to_owned(),
+            data: arguments.data.clone(),
+            preprocessing: setup.preprocessing.to_string(),
+            seed: global.seed(),
+        };
+        fs::create_dir_all(folder.join("files")).with_context(|| shown.to_string())?;
+        let record = match earlier(&folder, &identity)? {
+            Some(record) => record,
+            None => {
+                let (result, _) = setup.evaluate(&weights, global)?;
+                let original = Original {
+                    bytes: model.file_bytes()?,
+                    parameters: model.parameter_count(Some(&setup.net)),
+                    accuracy: result.accuracy(),
+                    test_images: result.total,
+                };
+                Record { identity, original, points: BTreeMap::new() }
+            }
+        };
+        Ok(Job { arguments, global, folder, setup, record })
+    }
+
+    /// The points of all methods at all sizes that they reach.
+    fn grid(&mut self) -> anyhow::Result<Vec<Point>> {
+        let sizes = match &self.arguments.sizes[..] {
+            [] => curve::sizes(self.record.original.parameters, SIZES),
+            sizes => sizes.to_vec(),
+        };
+        let (mut done, total) = (0, self.arguments.methods.len() * sizes.len());
+        let bar = Bar::new(self.global);
+        let mut points = Vec::new();
+        for (family, size) in
+            self.arguments.methods.iter().flat_map(|f| sizes.iter().map(move |s| (f, s)))
+        {
+            bar.report("points", done, total);
+            done += 1;
+            points.extend(self.point(*family, *size)?);
+        }
+        Ok(points)
+    }
+
+    /// The point of a method at a size; nothing if the method cannot make a file as small.
+    fn point(&mut self, family: Family, size: u64) -> anyhow::Result<Option<Point>> {
+        let (method, options) = family.recipe();
+        let settings = format!("{options} --target-bytes {size}");
+        if let Some(point) = self.record.points.get(&settings) {
+            return Ok(Some(point.clone()));
+        }
+        let model = std::path::absolute(&self.arguments.model)?;
+        let file = self.folder.join(format!("files/{}-{size}.wsp", method.replace(' ', "-")));
+        let Identity { arch, data, preprocessing, .. } = &self.record.identity;
+        let line =
+            format!("compress {settings} --arch {arch} --preprocessing {preprocessing} --force");
+        // A name with spaces is one word.
+        let data = format!("--data={data}");
+        let words = [Path::new(&data), Path::new("--output"), &file, &model];
+        let Command::Compress(command) = parse(&line, &words)? else { unreachable!() };
+        if let Err(error) = compress::write(&command, &self.global.silenced()) {
+            let message = text::one_line(&error);
+            ensure!(message.contains("cannot be reached"), "{message}");
+            self.global.explain(format_args!("{method}: {message}"));
+            return Ok(None);
+        }
+        let point = self.measure(method, &settings, &Model::open(&file)?)?;
+        self.keep(settings, &point)?;
+        Ok(Some(point))
+    }
+
+    /// The point of a file that was given.
+    fn given(&mut self, path: &Path) -> anyhow::Result<Point> {
+        let Curve { base, key_file, .. } = self.arguments;
+        let (base, key_file) = (base.clone(), key_file.clone());
+        let decoding = DecodeArgs { base, key_file, fraction: None };
+        let model = Model::open_with(path, &decoding)?;
+        let weights = model.state_dict()?;
+        let key = format!("{} of {} bytes", hash(&weights), model.file_bytes()?);
+        if let Some(point) = self.record.points.get(&key) {
+            return Ok(point.clone());
+        }
+        let method = match model.source() {
+            super::model::Source::Wsp(file) => file.header().method.name(),
+            super::model::Source::Checkpoint(_) => "checkpoint",
+        };
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let point = self.measure(method, &name, &model)?;
+        self.keep(key, &point)?;
+        Ok(point)
+    }
+
+    fn measure(&self, method: &str, settings: &str, model: &Model) -> anyhow::Result<Point> {
+        let fits = weightspace_nn::arch::check(&self.setup.net, model.tensors());
+        fits.with_context(|| model.path().display().to_string())?;
+        let (result, _) = self.setup.evaluate(&model.state_dict()?, &self.global.silenced())?;
+        Ok(Point {
+            method: method.to_owned(),
+            settings: settings.to_owned(),
+            bytes: model.file_bytes()?,
+            accuracy: result.accuracy(),
+        })
+    }
+
+    fn keep(&mut self, key: String, point: &Point) -> anyhow::Result<()> {
+        self.record.points.insert(key, point.clone());
+        let document = serde_json::to_string_pretty(&self.record)? + "\n";
+        write(&self.folder.join("curve.json"), document.as_bytes())
+    }
+
+    fn write_pictures(&self, points: &[Point]) -> anyhow::Result<()> {
+        let chart = curve::chart(&self.record.original, points);
+        write(&self.folder.join("curve.csv"), curve::to_csv(points).as_bytes())?;
+        write(&self.folder.join("curve.svg"), chart.to_svg_file()?.as_bytes())?;
+        write(&self.folder.join("curve.png"), &chart.to_png()?)
+    }
+}
+
+/// What an earlier run of the same command left in the folder.
+fn earlier(folder: &Path, identity: &Identity) -> anyhow::Result<Option<Record>> {
+    let path = folder.join("curve.json");
+    let shown = || path.display().to_string();
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(shown)?,
+    };
+    let record: Record = serde_json::from_str(&text).with_context(shown)?;
+    if record.identity != *identity {
+        bail!(
+            "{}: holds a curve of another model, data set, preprocessing, seed or version; name another \
+             folder or remove it",
+            path.display()
+        );
+    }
+    Ok(Some(record))
+}
+
+fn hash(weights: &StateDict) -> String {
+    weights.content_hash()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    AtomicFile::write_bytes(path, bytes).with_context(|| path.display().to_string())
+}
+
+impl Report<'_> {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Original { bytes, accuracy, test_images, .. } = self.original;
+        let Identity { arch, data, .. } = self.identity;
+        writeln!(out, "{arch} on {test_images} test images of {}\n", text::printable(data))?;
+        let mut table = Table::new([
+            ("method", Align::Left),
+            ("bytes", Align::Right),
+            ("smaller", Align::Right),
+            ("accuracy", Align::Right),
+            ("settings", Align::Left),
+        ]);
+        let mut row = |method: &str, size: u64, accuracy: f64, settings: &str| {
+            table.push([
+                text::printable(method),
+                text::grouped(size),
+                format!("{:.1} x", *bytes as f64 / size as f64),
+                percent(accuracy),
+                text::printable(settings),
+            ]);
+        };
+        row("original", *bytes, *accuracy, "");
+        for (method, points) in curve::by_method(self.points) {
+            points.iter().for_each(|p| row(method, p.bytes, p.accuracy, &p.settings));
+        }
+        table.write(out, "")?;
+        writeln!(out, "\nsmallest files with at least {}:", percent(accuracy - SMALL_LOSS))?;
+        let mut table = Table::new([("", Align::Left), ("", Align::Right), ("", Align::Right)]);
+        for p in &self.smallest {
+            let method = text::printable(&p.method);
+            table.push([method, format!("{} bytes", text::grouped(p.bytes)), percent(p.accuracy)]);
+        }
+        table.write(out, "  ")?;
+        let folder = text::printable(&self.output.display().to_string());
+        writeln!(out, "\n{folder}: curve.csv, curve.svg, curve.png")
+    }
+}
+
+fn percent(fraction: impl std::borrow::Borrow<f64>) -> String {
+    format!("{:.2} %", 100.0 * fraction.borrow())
+}
