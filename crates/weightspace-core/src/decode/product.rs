@@ -1,7 +1,7 @@
 //! Tensors that are products of two factors.
 
-use crate::parallel;
 use crate::tensor::Tensor;
+use crate::{exact_product, parallel};
 
 /// Elements of the result that are computed as one piece of work.
 const CHUNK_ELEMENTS: usize = 1 << 16;
@@ -14,18 +14,7 @@ pub(super) fn tensor(left: &Tensor, right: &Tensor, shape: Vec<usize>) -> Tensor
     let chunk = (CHUNK_ELEMENTS / columns).max(1) * columns;
     parallel::for_each_chunk(&mut out, chunk, |position, out| {
         let rows = &left[position / columns * rank..][..out.len() / columns * rank];
-        exact_product(out, rows, &right, columns);
+        exact_product::accumulate(out, rows, &right, rank, columns);
     });
     Tensor::from_f32(shape, &out)
-}
-
-/// Adds the product of `left` and `right`, which has that many columns, to `out`: to each element in
-/// ascending order of the inner index, each product and each sum rounded.
-fn exact_product(out: &mut [f32], left: &[f32], right: &[f32], columns: usize) {
-    let rank = right.len() / columns;
-    for (out, left) in out.chunks_exact_mut(columns).zip(left.chunks_exact(rank)) {
-        for (&factor, right) in left.iter().zip(right.chunks_exact(columns)) {
-            out.iter_mut().zip(right).for_each(|(sum, value)| *sum += factor * value);
-        }
-    }
 }
