@@ -343,12 +343,10 @@ impl Report<'_> {
         }
         table.write(out, "")?;
         writeln!(out, "\nsmallest files with at least {}:", percent(accuracy - SMALL_LOSS))?;
-        let mut table = Table::new([("", Align::Left), ("", Align::Right), ("", Align::Right)]);
         for p in &self.smallest {
-            let method = text::printable(&p.method);
-            table.push([method, format!("{} bytes", text::grouped(p.bytes)), percent(p.accuracy)]);
+            let (method, bytes) = (text::printable(&p.method), text::grouped(p.bytes));
+            writeln!(out, "  {bytes:>11} bytes  {}  {method}", percent(p.accuracy))?;
         }
-        table.write(out, "  ")?;
         let folder = text::printable(&self.output.display().to_string());
         writeln!(out, "\n{folder}: curve.csv, curve.svg, curve.png")
     }

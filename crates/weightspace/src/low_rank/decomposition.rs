@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::Llt;
 use faer::{Mat, Par, Side};
+use weightspace_core::exact_product;
 
 use crate::quantize::second_order::regularised;
 use crate::quantize::statistics::Statistics;
@@ -117,12 +118,7 @@ impl Factors {
     /// The product, row-major.
     pub(super) fn product(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows * self.columns];
-        let rows = out.chunks_exact_mut(self.columns).zip(self.left.chunks_exact(self.rank));
-        for (out, left) in rows {
-            for (&factor, right) in left.iter().zip(self.right.chunks_exact(self.columns)) {
-                out.iter_mut().zip(right).for_each(|(sum, value)| *sum += factor * value);
-            }
-        }
+        exact_product::accumulate(&mut out, &self.left, &self.right, self.rank, self.columns);
         out
     }
 }

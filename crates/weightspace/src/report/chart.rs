@@ -164,7 +164,7 @@ impl Chart {
                 plot.draw_series(LineSeries::new(line, style))?;
             }
             let marks = points.iter().filter(|point| point.1 >= y.start);
-            let style = series_colour(index).filled();
+            let style = brush.mark(index);
             plot.draw_series(marks.map(|&point| Circle::new(point, RADIUS * scale, style)))?;
         }
         Ok(picture.present()?)
@@ -236,11 +236,11 @@ impl LegendEntry<'_> {
         let scale = brush.scale;
         let y = (self.line as i32 * LEGEND + LEGEND / 2 + 2) * scale;
         let ends = [(self.x, y), (self.x + 22 * scale, y)];
-        match self.series.map(series_colour) {
-            Some(colour) => {
-                area.draw(&PathElement::new(ends, brush.line(colour, 2)))?;
+        match self.series {
+            Some(index) => {
+                area.draw(&PathElement::new(ends, brush.line(series_colour(index), 2)))?;
                 let centre = (self.x + 11 * scale, y);
-                area.draw(&Circle::new(centre, RADIUS * scale, colour.filled()))?;
+                area.draw(&Circle::new(centre, RADIUS * scale, brush.mark(index)))?;
             }
             None => {
                 let (dash, gap) = brush.dashes();
@@ -263,6 +263,14 @@ struct Brush {
 impl Brush {
     fn line(self, colour: RGBColor, width: i32) -> ShapeStyle {
         colour.stroke_width((width * self.scale) as u32)
+    }
+
+    /// Discs; rings for the series after those that have a colour of their own.
+    fn mark(self, series: usize) -> ShapeStyle {
+        match series < COLOURS.len() - FIRST_SERIES {
+            true => series_colour(series).filled(),
+            false => self.line(series_colour(series), 1),
+        }
     }
 
     fn text(self) -> TextStyle<'static> {
