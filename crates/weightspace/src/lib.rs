@@ -5,6 +5,7 @@
 
 pub mod comm;
 pub mod method;
+pub mod predictor;
 pub mod quantize;
 pub mod report;
 pub mod subspace;

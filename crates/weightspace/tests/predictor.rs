@@ -1,0 +1,245 @@
+//! Predictors of weights: orders, training in phases, files.
+
+use std::path::PathBuf;
+
+use weightspace::predictor::{
+    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstruction,
+    ReconstructionConfig, Target, TargetConfig,
+};
+use weightspace_core::random::{Key, Stream};
+use weightspace_core::{Checkpoint, StateDict, Tensor};
+use weightspace_nn::init::Initialisation;
+use weightspace_nn::net::{Net, NetBuilder, Window};
+use weightspace_nn::train::{CheckpointPolicy, Observer, Parameterization, RunFolder, Silent};
+use weightspace_nn::{Engine, ModelState, arch};
+
+const ENCODINGS: [EncodingConfig; 4] = [
+    EncodingConfig::Positional { levels: 10, base: 0.76 },
+    EncodingConfig::Chebyshev { degree: 5 },
+    EncodingConfig::Tables { width: 4 },
+    EncodingConfig::DirectTables,
+];
+
+/// The real ResNet-20, where there is data.
+fn resnet20() -> Option<(Net, StateDict)> {
+    let folder = PathBuf::from(std::env::var_os("WEIGHTSPACE_DATA")?);
+    let file = Checkpoint::open(&folder.join("resnets/resnet20-12fca82f.th")).unwrap();
+    let net = arch::build("resnet20", &Default::default()).unwrap();
+    Some((net, file.state_dict().unwrap()))
+}
+
+/// Convolutions of several sizes and a linear layer, with drawn weights.
+fn small() -> (Net, StateDict) {
+    let (mut net, x) = NetBuilder::maps(3, 6, 6);
+    let x = net.conv("a", x, 6, Window::same(3), false);
+    let x = net.batch_norm("norm", x);
+    let x = net.relu(x);
+    let x = net.conv("b", x, 8, Window::same(1), true);
+    let x = net.relu(x);
+    let x = net.conv("c", x, 8, Window::same(3), false);
+    let x = net.global_avg_pool(x);
+    net.linear("d", x, 5);
+    let net = net.finish("small");
+    let state = ModelState::initial(&net, Initialisation::default(), 3).to_state_dict(&net);
+    (net, state)
+}
+
+fn target(ordering: Ordering) -> (Net, Target) {
+    let (net, weights) = small();
+    let config = TargetConfig {
+        ordering,
+        linear_tile: Some(3),
+        scales: true,
+        mask: true,
+        ..TargetConfig::default()
+    };
+    let target = Target::new(&net, &weights, &config).unwrap();
+    (net, target)
+}
+
+fn model(target: &Target, encoding: EncodingConfig) -> Model {
+    let config = ModelConfig { encoding, hidden: 16, layers: 3 };
+    Model::new(target.grid(), target.head(), &config).unwrap()
+}
+
+fn normal(count: usize, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; count];
+    Stream::new(Key::from_seed(seed), 0).fill_normal(&mut values);
+    values
+}
+
+/// Neighbours of the real network are as alike as they were measured to be.
+#[test]
+fn orders_make_neighbours_alike() {
+    let Some((net, weights)) = resnet20() else { return };
+    let mean = |ordering| {
+        let config = TargetConfig { ordering, ..TargetConfig::default() };
+        Target::new(&net, &weights, &config).unwrap().mean_neighbour_cosine()
+    };
+    let found = Ordering::ALL.map(mean);
+    let expected = [0.014, 0.10, 0.15, 0.67, 0.89];
+    let close = |(found, expected): (&f64, &f64)| (found - expected).abs() < 0.02;
+    assert!(found.iter().zip(&expected).all(close), "{found:.3?}");
+}
+
+/// In every order every weight is in one place, and every order is one.
+#[test]
+fn rows_are_the_weights() {
+    for ordering in Ordering::ALL {
+        let (_, target) = target(ordering);
+        let mut weights = target.weights().to_vec();
+        weights.iter_mut().for_each(|w| *w += 1.0);
+        target.write_weights(&target.rows(), &mut weights);
+        assert!(target.rmse(&weights) < 1e-7, "{ordering}");
+        let predicted = target.element_count();
+        assert_eq!(predicted, 6 * 27 + 8 * 6 + 8 * 72 + 5 * 8);
+        let changed = weights.iter().zip(target.weights()).filter(|(a, b)| (*a - *b).abs() > 0.5);
+        assert_eq!(changed.count(), weights.len() - predicted);
+        let importances = target.row_importances(None);
+        assert_eq!(importances.iter().filter(|v| **v > 0.0).count(), predicted, "{ordering}");
+    }
+}
+
+#[test]
+fn free_orders_leave_the_function() {
+    let (net, weights) = small();
+    let target = Target::new(&net, &weights, &TargetConfig::default()).unwrap();
+    assert_ne!(target.state_dict().get("c.weight"), weights.get("c.weight"));
+    let images = normal(4 * net.input_len(), 1);
+    let logits = |weights: &StateDict| {
+        let mut logits = vec![0.0; 4 * 5];
+        Engine::new(&net, weights).unwrap().forward(&images, &mut logits).unwrap();
+        logits
+    };
+    let (before, after) = (logits(&weights), logits(target.state_dict()));
+    assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    for encoding in ENCODINGS {
+        for others in [Others::Fixed, Others::Trained] {
+            let (net, target) = target(Ordering::InFilter);
+            let model = model(&target, encoding);
+            let start = model.initial(1);
+            let mut method = PredictedWeights::new(&net, &model, &target, &start, others, 2);
+            let start = method.initial();
+            assert_eq!(method.groups().len(), start.len());
+            let slopes = normal(net.parameter_count(), 2);
+            let direction = normal(start.len(), 4);
+            let mut weights = vec![0.0; net.parameter_count()];
+            let mut value = |factor: f32, method: &mut PredictedWeights| -> f64 {
+                let moved: Vec<f32> =
+                    start.iter().zip(&direction).map(|(a, d)| a + factor * d).collect();
+                method.expand(&moved, &mut weights);
+                weights.iter().zip(&slopes).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let h = 2e-4;
+            let found = (value(h, &mut method) - value(-h, &mut method)) / f64::from(2.0 * h);
+            value(0.0, &mut method);
+            let mut gradient = vec![0.0; start.len()];
+            method.pullback(&start, &slopes, &mut gradient);
+            let expected: f64 =
+                gradient.iter().zip(&direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let error = (found - expected).abs() / expected.abs().max(1.0);
+            assert!(error < 0.015, "{encoding:?}: {found}, not {expected}");
+        }
+    }
+}
+
+/// What the training loop reports is what the network's weights say.
+#[test]
+fn reconstruction_comes_nearer() {
+    for encoding in ENCODINGS {
+        let (net, target) = target(Ordering::CrossFilter);
+        let model = model(&target, encoding);
+        let config = ReconstructionConfig { rows: 64, ..Default::default() };
+        let task = Reconstruction::new(&model, &target, &config, None, 0);
+        let train = task.train_config(1500, 0);
+        let mut trainer = task.trainer(model.initial(0), train).unwrap();
+        let rmse = |coefficients: &[f32]| {
+            let others = Others::Fixed;
+            let mut method = PredictedWeights::new(&net, &model, &target, coefficients, others, 1);
+            let mut weights = vec![0.0; net.parameter_count()];
+            method.expand(coefficients, &mut weights);
+            target.rmse(&weights)
+        };
+        let before = rmse(trainer.coefficients());
+        trainer.run(&mut Silent).unwrap();
+        let after = rmse(trainer.coefficients());
+        let reported = trainer.evaluate().unwrap().loss.unwrap();
+        assert!((reported - after).abs() < 1e-5 * after, "{reported}, not {after}");
+        assert!(after < 0.85 * before, "{encoding:?}: {before} to {after}");
+    }
+}
+
+/// Stops after some steps.
+struct Impatient(u64);
+
+impl Observer for Impatient {
+    fn step(&mut self, progress: &weightspace_nn::train::Progress) {
+        self.0 = self.0.saturating_sub(progress.step.min(1));
+    }
+
+    fn should_stop(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[test]
+fn reconstruction_continues_where_it_was_interrupted() {
+    let (_, target) = target(Ordering::Axes);
+    let model = model(&target, ENCODINGS[0]);
+    let trainer = || {
+        let config = ReconstructionConfig { rows: 32, uniform: 0.5, ..Default::default() };
+        let task = Reconstruction::new(&model, &target, &config, None, 0);
+        let train = task.train_config(60, 0);
+        task.trainer(model.initial(0), train).unwrap()
+    };
+    let mut whole = trainer();
+    whole.run(&mut Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = RunFolder::open(folder.path(), CheckpointPolicy::default()).unwrap();
+    trainer().run_in(&mut run, &mut Impatient(17)).unwrap();
+    let mut second = trainer();
+    assert!(run.restore(&mut second).unwrap());
+    assert_eq!(second.step_count(), 17);
+    second.run_in(&mut run, &mut Silent).unwrap();
+    assert_eq!(whole.coefficients(), second.coefficients());
+}
+
+#[test]
+fn masked_weights_stay_zero() {
+    let (net, mut weights) = small();
+    let mut values = weights.get("c.weight").unwrap().to_f32().into_owned();
+    values.iter_mut().step_by(3).for_each(|v| *v = 0.0);
+    weights.insert("c.weight", Tensor::from_f32(vec![8, 8, 3, 3], &values));
+    let config =
+        TargetConfig { mask: true, ordering: Ordering::InFilter, ..TargetConfig::default() };
+    let target = Target::new(&net, &weights, &config).unwrap();
+    let model = model(&target, ENCODINGS[0]);
+    let start = model.initial(0);
+    let mut method = PredictedWeights::new(&net, &model, &target, &start, Others::Fixed, 1);
+    let mut found = vec![1.0; net.parameter_count()];
+    method.expand(&start, &mut found);
+    let found = &found[net.layout().get("c.weight").unwrap().range()];
+    assert!(found.iter().zip(&values).all(|(a, b)| (*a == 0.0) == (*b == 0.0)));
+}
+
+#[test]
+fn networks_that_cannot_be_predicted_are_refused() {
+    let (net, mut weights) = small();
+    let message = |net: &Net, weights: &StateDict, config: &TargetConfig| {
+        Target::new(net, weights, config).unwrap_err().to_string()
+    };
+    let nothing = TargetConfig { largest_kernel: 0, pointwise: false, ..TargetConfig::default() };
+    assert_eq!(
+        message(&net, &weights, &nothing),
+        "small has no tensor that these settings would predict"
+    );
+    weights.insert("c.weight", Tensor::from_f32(vec![8, 8, 3, 3], &[f32::NAN; 576]));
+    let all = TargetConfig::default();
+    assert_eq!(message(&net, &weights, &all), "tensor c.weight holds NaN or infinite values");
+    weights.insert("c.weight", Tensor::from_f32(vec![2], &[0.0; 2]));
+    assert_eq!(message(&net, &weights, &all), "tensor c.weight has 2 elements, expected 576");
+}
