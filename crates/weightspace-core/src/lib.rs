@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod container;
 mod decode;
 mod entropy;
+pub mod exact_product;
 pub mod instruction_set;
 pub mod layout;
 mod parallel;

@@ -209,6 +209,57 @@ fn projected(index: usize) -> Vec<u8> {
     container::encode_projected(&header, &tensors, &projected, &coefficients).unwrap()
 }
 
+/// SHA-256 of `low-rank.wsp`, content hash of what it decodes to (first 16 hexadecimal digits).
+const LOW_RANK: (&str, &str) =
+    ("1db281a04dc69028d8a5c852e4a9e57bc6f64b5f3e8b4b119580e6fa646eb02f", "a5dea687023dfb70");
+
+/// Factors of every type between two other tensors.
+fn low_rank() -> Vec<u8> {
+    let numbers = &mut Numbers(5);
+    let mut raw = |shape: &[usize], dtype| {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| numbers.value(1000) as f32 / 300.0).collect();
+        Box::new(Coding::Raw(Tensor::from_f32(shape.to_vec(), &values).cast_float(dtype)))
+    };
+    let mut product = |shape: &[usize], rank, (left, right)| Coding::Product {
+        shape: shape.to_vec(),
+        left: raw(&[shape[0], rank], left),
+        right: raw(&[rank, shape[1..].iter().product()], right),
+    };
+    let constant_right = Coding::Product {
+        shape: vec![4, 4],
+        left: Box::new(Coding::Raw(Tensor::from_f32(vec![4, 1], &[0.1, -0.2, 3.0, 1e-40]))),
+        right: Box::new(constant(&[1, 4], 0.7)),
+    };
+    let tensors = [
+        ("conv.weight".into(), product(&[8, 3, 3, 3], 5, (DType::F16, DType::F16))),
+        ("conv.bias".into(), constant(&[8], 0.25)),
+        ("linear.weight".into(), product(&[10, 17], 7, (DType::F32, DType::BF16))),
+        ("linear.bias".into(), Coding::Raw(Tensor::from_f32(vec![2], &[1.5, -0.25]))),
+        ("last.weight".into(), constant_right),
+    ];
+    container::encode(&Header { method: Method::LowRank, ..header() }, &tensors).unwrap()
+}
+
+#[test]
+fn golden_products_stay_what_they_are() {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/wsp/low-rank.wsp");
+    let encoded = low_rank();
+    let regenerate = std::env::var_os("WEIGHTSPACE_REGENERATE").is_some();
+    if regenerate {
+        std::fs::write(&path, &encoded).unwrap();
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    let content = WspFile::open(&path).unwrap().state_dict().unwrap().content_hash();
+    let found = (hex(&Sha256::digest(&bytes)), hex(&content[..8]));
+    if regenerate {
+        return eprintln!("(\"{}\", \"{}\")", found.0, found.1);
+    }
+    assert_eq!((&*found.0, &*found.1), LOW_RANK);
+    assert_eq!(encoded, bytes, "encoded differently");
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

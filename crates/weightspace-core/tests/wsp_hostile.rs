@@ -159,9 +159,9 @@ fn unknown_things_are_refused() {
     };
     refused(with(0, b'P'), "not a .wsp file");
     refused(with(4, 2), "version 2");
-    refused(with(5, 2), "unknown method 2");
+    refused(with(5, 200), "unknown method 200");
     refused(file(&[section(1, &deflate(&[0])), section(9, &[])]), "unknown kind 9");
-    refused(file_of_table(&one(0x60, b"a", &[1], &[])), "unknown coding 6");
+    refused(file_of_table(&one(0xf0, b"a", &[1], &[])), "unknown coding 15");
     refused(file_of_table(&one(0x0d, b"a", &[1], &[])), "unknown element type 13");
 }
 

@@ -19,7 +19,9 @@ fn expected(coding: &Coding) -> Tensor {
             };
             Tensor::from_bytes(*dtype, shape.clone(), element.repeat(count))
         }
-        Coding::Projected { .. } | Coding::Base { .. } => unreachable!("of another method"),
+        Coding::Projected { .. } | Coding::Base { .. } | Coding::Product { .. } => {
+            unreachable!("of another method")
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! the same name puts everything together.
 
 pub mod comm;
+pub mod low_rank;
 pub mod method;
 pub mod predictor;
 pub mod quantize;

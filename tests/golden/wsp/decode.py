@@ -1,11 +1,11 @@
-"""A decoder of projected tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11, 12, 13) alone.
+"""A decoder of projected and factored tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11 to 14) alone.
 
     pip install numpy
     python tests/golden/wsp/decode.py
 
 Prints for every subspace-*.wsp beside this file the basis, the SHA-256 of the file and the first 16
-hexadecimal digits of the content hashes of what all its planes and of what 2 planes decode to: what
-crates/weightspace-core/tests/wsp_golden.rs pins.
+hexadecimal digits of the content hashes of what all its planes and of what 2 planes decode to; then
+SHA-256 and content hash of low-rank.wsp: what crates/weightspace-core/tests/wsp_golden.rs pins.
 """
 
 import hashlib
@@ -282,9 +282,9 @@ def read_table(content):
     return tensors
 
 
-def decode(data, base, withheld, wanted):
-    """Name, type, shape and bytes of every tensor."""
-    assert data[:5] == b"\x8bWSP\x01" and data[5] == 1
+def read_sections(data, method):
+    """Kind and content, without its check, of every section."""
+    assert data[:5] == b"\x8bWSP\x01" and data[5] == method
     assert hashlib.sha256(data[:-8]).digest()[:8] == data[-8:]
     r = Reader(data[:-8])
     r.take(6)
@@ -299,6 +299,48 @@ def decode(data, base, withheld, wanted):
             assert hashlib.sha256(data[: r.at - 2]).digest()[:2] == content[-2:]
             content = content[:-2]
         sections.append((kind, content))
+    return sections
+
+
+# Section 14.
+def decode_low_rank(data):
+    """Name, type, shape and bytes of every tensor of a file without quantised ones."""
+    sections = read_sections(data, 3)
+    of = lambda wanted: [content for kind, content in sections if kind == wanted]
+    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
+    raw, table = Reader(raw), iter(read_table(of(1)[0]))
+
+    def stored(coding, kind, shape, element):
+        assert coding <= 1
+        return raw.take(math.prod(shape) * SIZES[kind]) if coding == 0 else element * math.prod(shape)
+
+    def factor():
+        _, coding, kind, shape, element = next(table)
+        content = stored(coding, kind, shape, element)
+        if kind == 3:
+            values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            values = np.frombuffer(content, {0: "<f4", 2: "<f2"}[kind]).astype("<f4")
+        return values.reshape(shape)
+
+    tensors = []
+    for name, coding, kind, shape, element in table:
+        if coding == 6:
+            u, v = factor(), factor()
+            total = np.zeros((len(u), v.shape[1]), "<f4")
+            for k in range(len(v)):
+                total = total + u[:, k : k + 1] * v[k]
+            assert total.dtype == f32 and total.size == math.prod(shape)
+            content = total.tobytes()
+        else:
+            content = stored(coding, kind, shape, element)
+        tensors.append((name, kind, shape, content))
+    return tensors
+
+
+def decode(data, base, withheld, wanted):
+    """Name, type, shape and bytes of every tensor."""
+    sections = read_sections(data, 1)
     of = lambda wanted: [content for kind, content in sections if kind == wanted]
     table = read_table(of(1)[0])
     raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
@@ -408,6 +450,9 @@ def main():
         hashes = [decode(data, make_base(), bytes(range(32)), wanted) for wanted in (99, 2)]
         hashes = [content_hash(tensors).hex()[:16] for tensors in hashes]
         print(f'("{name}", "{hashlib.sha256(data).hexdigest()}", "{hashes[0]}", "{hashes[1]}"),')
+    data = (folder / "low-rank.wsp").read_bytes()
+    content = content_hash(decode_low_rank(data)).hex()[:16]
+    print(f'("{hashlib.sha256(data).hexdigest()}", "{content}")')
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ impl WspFile {
         &self.contents.header
     }
 
-    /// Names, element types and shapes in the order of the file.
+    /// Names, element types and shapes of the network's tensors in the order of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.infos
     }
@@ -158,7 +158,8 @@ impl WspFile {
 
     fn check(path: PathBuf, bytes: Bytes, may_be_cut: bool) -> Result<Self, WspError> {
         let contents = Contents::parse(&bytes, may_be_cut).map_err(|reason| reason.at(&path))?;
-        let infos = contents.entries.iter().map(|entry| entry.info.clone()).collect();
+        let of_network = contents.entries.iter().filter(|entry| !entry.inner);
+        let infos = of_network.map(|entry| entry.info.clone()).collect();
         Ok(WspFile { path, bytes, contents: Box::new(contents), infos })
     }
 

@@ -243,7 +243,7 @@ pub(super) fn planes(
 
 fn parse_header(cursor: &mut Cursor) -> Result<Header, Reason> {
     let code = cursor.byte("the method")?;
-    let Some(&method) = Method::ALL.get(usize::from(code)) else {
+    let Some(&method) = Method::ALL.iter().find(|&&method| method as u8 == code) else {
         return refuse!("unknown method {code}");
     };
     let mut text = |what| match cursor.string(what)? {

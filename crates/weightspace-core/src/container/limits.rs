@@ -29,6 +29,10 @@ pub(crate) const COEFFICIENTS: usize = 1 << 24;
 pub(crate) const PROJECTED_WEIGHTS: u64 = 1 << 31;
 /// Weights of all projected tensors together, for each coefficient.
 pub(crate) const WEIGHTS_PER_COEFFICIENT: u64 = 1 << 16;
+/// Elements of a tensor that is a product.
+pub(crate) const PRODUCT_ELEMENTS: u64 = 1 << 31;
+/// Elements of a tensor that is a product, for each element of its factors.
+pub(crate) const ELEMENTS_PER_FACTOR_ELEMENT: u64 = 1 << 16;
 /// Bytes of the content of a PLANE section.
 pub(crate) const PLANE_SECTION_BYTES: u64 = 1 << 27;
 

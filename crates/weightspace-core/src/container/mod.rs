@@ -3,6 +3,7 @@
 //!
 //! [`encode`] and [`write`](fn@write) take named tensors, each with its [`Coding`];
 //! [`encode_projected`] and [`write_projected`] also the coefficients that some of them are made of.
+//! *Inner* tensors stand in the table too, but are only what tensors of the network are made of.
 //! [`WspFile`] opens a file, lists what it holds and decodes it tensor by tensor.
 
 mod bytes;
@@ -11,6 +12,7 @@ mod file;
 mod framing;
 pub(crate) mod limits;
 pub(crate) mod plan;
+mod product;
 pub(crate) mod projection;
 pub(crate) mod quantized;
 pub(crate) mod raw;
@@ -34,17 +36,20 @@ pub enum Method {
     Quantize = 0,
     /// Tensors as a few coefficients of a pseudo-random basis.
     Subspace = 1,
+    /// Matrices as products of two thin ones.
+    LowRank = 3,
 }
 
 impl Method {
-    /// Every method; the position of each is its code in the file.
-    pub const ALL: [Method; 2] = [Method::Quantize, Method::Subspace];
+    /// Every method.
+    pub const ALL: [Method; 3] = [Method::Quantize, Method::Subspace, Method::LowRank];
 
     /// The name used in listings and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Quantize => "quantize",
             Method::Subspace => "subspace",
+            Method::LowRank => "low-rank",
         }
     }
 }
@@ -110,6 +115,17 @@ pub enum Coding {
         /// Dimensions, outermost first.
         shape: Vec<usize>,
     },
+    /// The product of two matrices, as the matrix of one row for each index of the first dimension;
+    /// decodes to `f32`. The factors become inner tensors of the file.
+    Product {
+        /// Dimensions, outermost first; at least two.
+        shape: Vec<usize>,
+        /// \[rows, rank\]: [`Raw`](Coding::Raw) of a type that fits into `f32`,
+        /// [`Constant`](Coding::Constant) or [`Quantized`](Coding::Quantized).
+        left: Box<Coding>,
+        /// \[rank, columns\], likewise.
+        right: Box<Coding>,
+    },
 }
 
 impl Coding {
@@ -119,6 +135,7 @@ impl Coding {
             Coding::Raw(tensor) => tensor.shape(),
             Coding::Constant { shape, .. }
             | Coding::Projected { shape }
+            | Coding::Product { shape, .. }
             | Coding::Base { shape, .. } => shape,
             Coding::Quantized(quantized) => &quantized.shape,
         }
@@ -129,7 +146,7 @@ impl Coding {
         match self {
             Coding::Raw(tensor) => tensor.dtype(),
             Coding::Constant { dtype, .. } | Coding::Base { dtype, .. } => *dtype,
-            Coding::Quantized(_) | Coding::Projected { .. } => DType::F32,
+            Coding::Quantized(_) | Coding::Projected { .. } | Coding::Product { .. } => DType::F32,
         }
     }
 }

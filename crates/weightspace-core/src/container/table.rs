@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::bytes::{Cursor, put_varint};
 use super::error::{Reason, refuse};
-use super::{Method, limits, raw};
+use super::{Method, limits, product, raw};
 use crate::entropy::MAX_BIT_LENGTH;
 use crate::tensor::{DType, TensorInfo};
 
@@ -13,6 +13,8 @@ use crate::tensor::{DType, TensorInfo};
 pub(crate) struct Entry {
     pub info: TensorInfo,
     pub storage: Storage,
+    /// True if it is no tensor of the network, but what such are made of.
+    pub inner: bool,
 }
 
 /// Where a tensor's elements come from.
@@ -28,6 +30,8 @@ pub(crate) enum Storage {
     Projected,
     /// The base's tensor of that name.
     Base,
+    /// The next two entries, which are inner.
+    Product,
 }
 
 impl Storage {
@@ -39,6 +43,7 @@ impl Storage {
             Storage::Quantized { exponents: true, .. } => 3,
             Storage::Projected => 4,
             Storage::Base => 5,
+            Storage::Product => 6,
         }
     }
 }
@@ -57,7 +62,7 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut origins = Vec::new();
     for entry in entries {
         match &entry.storage {
-            Storage::Raw | Storage::Projected | Storage::Base => {}
+            Storage::Raw | Storage::Projected | Storage::Base | Storage::Product => {}
             Storage::Constant { element } => out.extend_from_slice(element),
             Storage::Quantized { scale, origin, .. } => {
                 scales.push(scale.to_le_bytes());
@@ -127,7 +132,11 @@ pub(super) fn decode(content: &[u8]) -> Result<Vec<Entry>, Reason> {
     if cursor.remaining() > 0 {
         return refuse!("{} bytes follow the last column of the table", cursor.remaining());
     }
-    Ok(infos.into_iter().zip(storages).map(|(info, storage)| Entry { info, storage }).collect())
+    let entries = infos.into_iter().zip(storages);
+    let mut entries: Vec<Entry> =
+        entries.map(|(info, storage)| Entry { info, storage, inner: false }).collect();
+    product::mark_factors(&mut entries);
+    Ok(entries)
 }
 
 fn dtype(code: u8) -> Result<DType, Reason> {
@@ -226,6 +235,7 @@ fn take_storages(
             coding @ 2..=3 => Storage::Quantized { scale: 0.0, origin: 0, exponents: coding == 3 },
             4 => Storage::Projected,
             5 => Storage::Base,
+            6 => Storage::Product,
             unknown => return refuse!("{} has the unknown coding {unknown}", quoted(&info.name)),
         });
     }
@@ -248,7 +258,7 @@ fn take_storages(
 /// not have.
 pub(super) fn check(entries: &[Entry], method: Method) -> Result<(), Reason> {
     let mut constants = 0;
-    for Entry { info, storage } in entries {
+    for (index, Entry { info, storage, .. }) in entries.iter().enumerate() {
         let name = quoted(&info.name);
         match storage {
             Storage::Raw => {}
@@ -259,6 +269,10 @@ pub(super) fn check(entries: &[Entry], method: Method) -> Result<(), Reason> {
                 return refuse!("{name}: a projection decodes to f32, not {}", info.dtype);
             }
             Storage::Projected | Storage::Base => {}
+            Storage::Product if method != Method::LowRank => {
+                return refuse!("{name}: a product in a file of method {}", method.name());
+            }
+            Storage::Product => product::check(&entries[index..])?,
             Storage::Constant { .. } => {
                 let count = info.element_count();
                 constants += count;

@@ -1,5 +1,6 @@
 //! Encoding of a `.wsp` file.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +10,7 @@ use super::framing::{self, SectionKind};
 use super::plan::Plan;
 use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage, quoted};
-use super::{Coding, Header, Method, Quantized, limits, raw};
+use super::{Coding, Header, Method, Quantized, limits, product, raw};
 use crate::atomic_file::AtomicFile;
 use crate::entropy::planes::{self, MAX_PLANES};
 use crate::entropy::{self, Alphabet, MAX_BIT_LENGTH};
@@ -51,7 +52,7 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
 /// # Errors
 /// `Unwritable` if names are empty or repeated, numbers of elements do not agree with shapes,
 /// a scale is not positive and finite, a quantised magnitude is 2^24 or more, a constant is not
-/// representable, the method or a tensor needs a projection, or a limit of docs/format.md is
+/// representable, factors do not fit together, the method or a tensor needs a projection, or a limit of docs/format.md is
 /// exceeded.
 pub fn encode(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, WspError> {
     encode_checked(header, tensors, None).map_err(unwritable)
@@ -89,8 +90,9 @@ fn encode_checked(
             return refuse!("a text of {} bytes in the header is too long", text.len());
         }
     }
-    let entries = entries(tensors, header.method)?;
-    let codings: Vec<&Coding> = tensors.iter().map(|(_, coding)| coding).collect();
+    let rows: Vec<Row> = tensors.iter().flat_map(|(name, coding)| Row::of(name, coding)).collect();
+    let entries = entries(&rows, header.method)?;
+    let codings: Vec<&Coding> = rows.iter().map(|row| row.coding).collect();
     let mut out = Vec::new();
     framing::put_header(&mut out, header);
     framing::put_section(&mut out, SectionKind::Table, &table::encode(&entries));
@@ -108,17 +110,37 @@ fn encode_checked(
     Ok(out)
 }
 
-fn entries(tensors: &[(String, Coding)], method: Method) -> Result<Vec<Entry>, Reason> {
-    if tensors.len() > limits::TENSORS {
-        return refuse!("{} tensors, the limit is {}", tensors.len(), limits::TENSORS);
+/// What an entry of the table is made from.
+struct Row<'a> {
+    name: Cow<'a, str>,
+    coding: &'a Coding,
+    inner: bool,
+}
+
+impl<'a> Row<'a> {
+    /// The entries of a tensor: itself, and behind it the factors of a product.
+    fn of(name: &'a str, coding: &'a Coding) -> Vec<Self> {
+        let mut rows = vec![Row { name: name.into(), coding, inner: false }];
+        if let Coding::Product { left, right, .. } = coding {
+            for (coding, suffix) in [left, right].into_iter().zip(product::SUFFIXES) {
+                rows.push(Row { name: format!("{name}{suffix}").into(), coding, inner: true });
+            }
+        }
+        rows
     }
-    let mut names = HashSet::with_capacity(tensors.len());
-    let mut entries = Vec::with_capacity(tensors.len());
-    for (name, coding) in tensors {
+}
+
+fn entries(rows: &[Row], method: Method) -> Result<Vec<Entry>, Reason> {
+    if rows.len() > limits::TENSORS {
+        return refuse!("{} tensors, the limit is {}", rows.len(), limits::TENSORS);
+    }
+    let mut names = HashSet::with_capacity(rows.len());
+    let mut entries = Vec::with_capacity(rows.len());
+    for Row { name, coding, inner } in rows {
         if name.is_empty() || name.len() > limits::NAME_BYTES || !names.insert(name) {
             return refuse!("the name {} is empty, too long or given twice", quoted(name));
         }
-        entries.push(entry(name, coding)?);
+        entries.push(Entry { inner: *inner, ..entry(name, coding)? });
     }
     if names.iter().map(|name| name.len()).sum::<usize>() > limits::ALL_NAME_BYTES {
         return refuse!("the names are too long together");
@@ -143,8 +165,9 @@ fn entry(name: &str, coding: &Coding) -> Result<Entry, Reason> {
         Coding::Quantized(quantized) => quantized_storage(name, count, quantized)?,
         Coding::Projected { .. } => Storage::Projected,
         Coding::Base { .. } => Storage::Base,
+        Coding::Product { .. } => Storage::Product,
     };
-    Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage })
+    Ok(Entry { info: TensorInfo { name: name.to_owned(), dtype, shape }, storage, inner: false })
 }
 
 fn quantized_storage(name: &str, count: usize, tensor: &Quantized) -> Result<Storage, Reason> {

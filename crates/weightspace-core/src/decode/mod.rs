@@ -1,6 +1,7 @@
 //! From a `.wsp` file to tensors: one after the other in bounded memory, or any rows of any of them.
 
 mod expansion;
+mod product;
 mod rows;
 mod streams;
 
@@ -80,8 +81,8 @@ impl<'a> Decoder<'a> {
             stored: StoredRows::new(file),
             indices: HashMap::with_capacity(file.tensors().len()),
         };
-        let names = file.tensors().iter().map(|info| info.name.as_str());
-        decoder.indices.extend(names.zip(0..));
+        let entries = file.entries().iter().enumerate().filter(|(_, entry)| !entry.inner);
+        decoder.indices.extend(entries.map(|(index, entry)| (entry.info.name.as_str(), index)));
         let Some(projected) = file.projection() else { return Ok(decoder) };
         let path = || file.path.clone();
         if let Some(hash) = projected.base_hash {
@@ -115,13 +116,23 @@ impl<'a> Decoder<'a> {
     ) -> Result<(), E> {
         let mut symbols = Symbols::new(self.file);
         let mut raw = RawBytes::new(self.file);
-        for (index, entry) in self.file.entries().iter().enumerate() {
-            let tensor = match &entry.storage {
+        let entries = self.file.entries();
+        let mut whole = |index: usize| {
+            let entry = &entries[index];
+            match &entry.storage {
                 Storage::Raw => raw.tensor(entry),
                 Storage::Quantized { scale, exponents, .. } => {
                     symbols.tensor(index, entry, *scale, *exponents)
                 }
                 _ => self.part(index, 0..entry.info.element_count(), entry.info.shape.clone()),
+            }
+        };
+        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.inner) {
+            let tensor = match entry.storage {
+                Storage::Product => whole(index + 1).and_then(|left| {
+                    Ok(product::tensor(&left, &whole(index + 2)?, entry.info.shape.clone()))
+                }),
+                _ => whole(index),
             };
             consume(&entry.info.name, tensor.map_err(|reason| reason.at(&self.file.path))?)?;
         }
@@ -143,11 +154,11 @@ impl<'a> Decoder<'a> {
 
     /// Type and shape of the tensor of that name.
     pub fn info(&self, name: &str) -> Option<&'a TensorInfo> {
-        self.indices.get(name).map(|&index| &self.file.tensors()[index])
+        self.indices.get(name).map(|&index| &self.file.entries()[index].info)
     }
 
     /// Decodes some rows of a tensor, that is some indices of its outermost dimension; a scalar has
-    /// one. Of a projected tensor only these rows are generated; of others the sections that hold
+    /// one. Of a projected tensor only these rows are generated, of a product only these computed; of others the sections that hold
     /// them are decoded, and the last ones are kept for the next call.
     ///
     /// # Errors
@@ -160,7 +171,7 @@ impl<'a> Decoder<'a> {
         let Some(&index) = self.indices.get(name) else {
             return refuse!("no tensor {}", quoted(name));
         };
-        let mut shape = self.file.tensors()[index].shape.clone();
+        let mut shape = self.file.entries()[index].info.shape.clone();
         let count = shape.first().copied().unwrap_or(1);
         if rows.start > rows.end || rows.end > count {
             return refuse!("rows {rows:?} of {}, which has {count}", quoted(name));
@@ -174,7 +185,7 @@ impl<'a> Decoder<'a> {
         self.part(index, rows.start * row..rows.end * row, shape)
     }
 
-    /// Consecutive elements of a tensor, as a tensor of that shape.
+    /// Consecutive elements of a tensor, of a product whole rows, as a tensor of that shape.
     fn part(
         &self,
         index: usize,
@@ -182,7 +193,7 @@ impl<'a> Decoder<'a> {
         shape: Vec<usize>,
     ) -> Result<Tensor, Reason> {
         let entry = &self.file.entries()[index];
-        let Entry { info, storage } = entry;
+        let Entry { info, storage, .. } = entry;
         let bytes = match storage {
             Storage::Raw => self.stored.raw(index, elements)?,
             Storage::Constant { element } => element.repeat(elements.len()),
@@ -202,14 +213,30 @@ impl<'a> Decoder<'a> {
                 let base = expansion.needs_base().then(|| self.of_base(entry)).transpose()?;
                 return Ok(Tensor::from_f32(shape, &expansion.weights(index, elements, base)?));
             }
+            Storage::Product => return self.product_rows(index, elements, shape),
         };
         Ok(Tensor::from_bytes(info.dtype, shape, bytes))
+    }
+
+    /// Whole rows of a product.
+    fn product_rows(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        shape: Vec<usize>,
+    ) -> Result<Tensor, Reason> {
+        let factor = |index: usize| &self.file.entries()[index].info.shape;
+        let (rank, columns) = (factor(index + 1)[1], factor(index + 2)[1]);
+        let (first, end) = (elements.start / columns, elements.end / columns);
+        let left = self.part(index + 1, first * rank..end * rank, vec![end - first, rank])?;
+        let right = self.part(index + 2, 0..rank * columns, vec![rank, columns])?;
+        Ok(product::tensor(&left, &right, shape))
     }
 
     /// The base's tensor of that name, which must be alike. Coefficients can also be added to types
     /// that fit into `f32`.
     fn of_base(&self, entry: &Entry) -> Result<&'a Tensor, Reason> {
-        let Entry { info, storage } = entry;
+        let Entry { info, storage, .. } = entry;
         let name = quoted(&info.name);
         let Some(tensor) = self.base.and_then(|base| base.get(&info.name)) else {
             return refuse!("the base has no tensor {name}");

@@ -3,14 +3,17 @@
 //! et al., "Decoupled training of weight predictors").
 //!
 //! [`Tiling`] cuts a tensor into tiles, [`Order`] says which coordinates each tile gets, [`Grid`] holds
-//! those of a whole network, [`Encoding`] makes features of them. `docs/format.md` is normative.
+//! those of a whole network, [`Encoding`] makes features of them, [`Predictor`] weights of these.
+//! `docs/format.md`, section 15, is normative.
 
+mod decoder;
 mod encoding;
 mod grid;
 mod order;
 mod sine;
 mod tiling;
 
+pub use decoder::{Features, Linear, Predictor};
 pub use encoding::Encoding;
 pub use grid::{AXES, CoordinateScale, Grid};
 pub use order::Order;
@@ -52,6 +55,42 @@ pub enum PredictorError {
         encoding: Encoding,
         /// The scale of the coordinates.
         scale: CoordinateScale,
+    },
+    /// A layer that does not follow the one before it, is too wide, or one too few or too many.
+    #[error("layer {layer} of the predictor does not fit")]
+    Layer {
+        /// Number of the layer.
+        layer: usize,
+    },
+    /// A tile of more elements than the predictor has outputs.
+    #[error("tiles of {tile} elements of a tensor {shape:?}, the predictor has {outputs} outputs")]
+    Tile {
+        /// Dimensions of the tensor.
+        shape: Vec<usize>,
+        /// Elements of a tile.
+        tile: usize,
+        /// Outputs of the last layer.
+        outputs: usize,
+    },
+    /// More sums of the first layer than may be kept.
+    #[error("{values} distinct coordinates of {outputs} outputs each, the limit is 2^26")]
+    FirstSums {
+        /// Distinct coordinates of the three axes together.
+        values: usize,
+        /// Outputs of the first layer.
+        outputs: usize,
+    },
+    /// A table that has not one row for each distinct coordinate.
+    #[error("the table of the {axis} axis does not have a row for each coordinate")]
+    Table {
+        /// Name of the axis.
+        axis: &'static str,
+    },
+    /// Not one scale for each tensor.
+    #[error("{scales} scales, not one for each tensor")]
+    Scales {
+        /// How many there are.
+        scales: usize,
     },
 }
 

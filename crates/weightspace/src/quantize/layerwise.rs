@@ -132,6 +132,29 @@ fn layer_of(folded: &Folded, node: NodeId) -> Option<usize> {
     folded.layers.iter().position(|layer| layer.node == node)
 }
 
+/// Hands over the moments of every layer's inputs on `images` (channel-major, as the network reads
+/// them), in the order of execution.
+///
+/// # Errors
+/// If the weights do not fit the network.
+pub fn for_each_layer(
+    net: &Net,
+    folded: &Folded,
+    images: &[f32],
+    mut visit: impl FnMut(usize, &Statistics),
+) -> Result<(), EngineError> {
+    let mut original = Runner::new(net, &folded.weights, images)?;
+    for step in 0..original.engine.plan().steps.len() {
+        let node = original.engine.plan().steps[step].node;
+        if let Some(index) = layer_of(folded, node) {
+            let samples = samples(&folded.layers[index]);
+            visit(index, &collect(net, node, &original.inputs(), None, samples));
+        }
+        original.run_step(step);
+    }
+    Ok(())
+}
+
 /// For every layer alone: quantises it as chosen (second order, on the original inputs) and hands
 /// the state dict with this one layer changed, and the step to reload, to `measure`.
 ///

@@ -6,27 +6,28 @@
 //! for bytes or accuracy is met by sharing the bits out by measured sensitivity.
 
 mod allocate;
+pub(crate) mod codings;
 pub(crate) mod fold;
-mod grid;
-mod layer;
-mod layerwise;
-mod search;
-mod second_order;
-mod statistics;
+pub(crate) mod grid;
+pub(crate) mod layer;
+pub(crate) mod layerwise;
+pub(crate) mod search;
+pub(crate) mod second_order;
+pub(crate) mod statistics;
 
 use std::collections::BTreeMap;
 
-use weightspace_core::container::{self, Coding, Header, Quantized, WspError};
-use weightspace_core::{DType, StateDict, Tensor};
+use weightspace_core::StateDict;
+use weightspace_core::container::{self, Coding, Header, WspError};
 use weightspace_nn::data::{Dataset, Preprocessing, split_train_validation};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::evaluate::{self, EvaluateError};
-use weightspace_nn::net::{Net, Op};
+use weightspace_nn::net::Net;
 use weightspace_nn::{Engine, NodeId};
 
 use allocate::Allocation;
 use fold::{Folded, Layer, fold};
-use grid::{Grid, round_vector, step_for_levels};
+use grid::Grid;
 use layer::{LayerChoice, QuantizedLayer};
 use layerwise::{quantize_calibrated, quantize_plain, store};
 
@@ -39,9 +40,6 @@ const HELD_OUT: usize = 1024;
 
 /// Times a step is sought for a target of bytes.
 const MOST_ROUNDS: u32 = 7;
-
-/// Levels of vectors that are stored besides (biases, normalisations): 16 bit.
-const VECTOR_LEVELS: i32 = (1 << 15) - 1;
 
 /// What to aim for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,15 +121,7 @@ pub fn compress(
     {
         return Err(QuantizeError::Bits(bits));
     }
-    for (name, tensor) in weights.iter().filter(|(_, t)| t.dtype().is_float()) {
-        if !tensor.to_f32().iter().all(|v| v.is_finite()) {
-            return Err(QuantizeError::NotFinite(name.to_string()));
-        }
-    }
-    let folded = match net {
-        Some(net) => fold(net, weights, options.fold)?,
-        None => unknown_layers(weights),
-    };
+    let folded = layers(net, weights, options.fold)?;
     let calibration = match (net, images) {
         (Some(net), Some(images)) if options.calibrate > 0 || needs_held_out(options) => {
             Some(Calibration::new(net, images, options)?)
@@ -147,6 +137,27 @@ pub fn compress(
     let job =
         Job { header, original: weights, net, folded: &folded, calibration, options, progress };
     job.run()
+}
+
+/// The layers of a state dict of finite numbers; with a known architecture its batch normalisations
+/// are folded, if they are to be.
+///
+/// # Errors
+/// If a value is not finite or the state dict lacks a tensor of the network.
+pub(crate) fn layers(
+    net: Option<&Net>,
+    weights: &StateDict,
+    folds: bool,
+) -> Result<Folded, QuantizeError> {
+    for (name, tensor) in weights.iter().filter(|(_, t)| t.dtype().is_float()) {
+        if !tensor.to_f32().iter().all(|v| v.is_finite()) {
+            return Err(QuantizeError::NotFinite(name.to_string()));
+        }
+    }
+    match net {
+        Some(net) => Ok(fold(net, weights, folds)?),
+        None => Ok(unknown_layers(weights)),
+    }
 }
 
 fn needs_held_out(options: &Options) -> bool {
@@ -202,7 +213,8 @@ impl<'a> Calibration<'a> {
     }
 }
 
-fn read(source: Images<'_>, indices: &[usize]) -> Result<Vec<f32>, QuantizeError> {
+/// Training images as the network reads them.
+pub(crate) fn read(source: Images<'_>, indices: &[usize]) -> Result<Vec<f32>, QuantizeError> {
     let shape =
         source.preprocessing.output_shape(source.train.shape()).map_err(EvaluateError::from)?;
     let mut images = vec![0.0; indices.len() * shape.iter().product::<usize>()];
@@ -340,43 +352,13 @@ impl Job<'_> {
 
     /// Every tensor of the state dict with its coding.
     fn codings(&self, layers: Vec<QuantizedLayer>) -> Vec<(String, Coding)> {
-        let mut quantized: BTreeMap<&str, Quantized> = BTreeMap::new();
+        let mut of_layers = BTreeMap::new();
         for (layer, result) in self.folded.layers.iter().zip(layers) {
             if let (Some(name), Some(bias)) = (&layer.bias, result.bias) {
-                quantized.insert(name, bias);
+                of_layers.insert(name.clone(), Coding::Quantized(bias));
             }
-            quantized.insert(&layer.weight, result.weight);
+            of_layers.insert(layer.weight.clone(), Coding::Quantized(result.weight));
         }
-        let coding = |name: &str, tensor: &Tensor| {
-            if let Some(quantized) = quantized.get(name) {
-                return Coding::Quantized(quantized.clone());
-            }
-            let shape = tensor.shape().to_vec();
-            if let Some(&value) = self.folded.constants.get(name) {
-                return Coding::Constant {
-                    dtype: DType::F32,
-                    shape,
-                    value: f64::from(value).into(),
-                };
-            }
-            if tensor.dtype().is_float() && tensor.element_count() > 1 && !self.is_norm(name) {
-                let values = tensor.to_f32();
-                let step = step_for_levels(&values, VECTOR_LEVELS);
-                return Coding::Quantized(round_vector(&values, &shape, step));
-            }
-            Coding::Raw(tensor.clone())
-        };
-        let folded = |name: &str, tensor: &Tensor| {
-            coding(name, self.folded.weights.get(name).unwrap_or(tensor))
-        };
-        self.original.iter().map(|(name, t)| (name.to_string(), folded(name, t))).collect()
-    }
-
-    /// True for the tensors of a batch normalisation that is kept: its variances span orders of
-    /// magnitude, so they stay as they are.
-    fn is_norm(&self, name: &str) -> bool {
-        let (module, suffix) = name.rsplit_once('.').unwrap_or(("", name));
-        let Some(net) = self.net else { return suffix == "running_var" };
-        net.nodes().iter().any(|n| n.name == module && matches!(n.op, Op::BatchNorm { .. }))
+        codings::all(self.original, self.net, self.folded, of_layers)
     }
 }

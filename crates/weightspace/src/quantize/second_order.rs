@@ -24,7 +24,7 @@ pub struct Metric {
 }
 
 /// The covariance with a ridge that makes it safely invertible.
-fn regularised(covariance: &Mat<f64>) -> Mat<f64> {
+pub(crate) fn regularised(covariance: &Mat<f64>) -> Mat<f64> {
     let d = covariance.nrows();
     let mean = (0..d).map(|i| covariance[(i, i)]).sum::<f64>() / d as f64;
     let ridge = if mean > 0.0 { DAMPING * mean } else { 1.0 };

@@ -1,6 +1,8 @@
 //! `weightspace compress`: a model into one small `.wsp` file.
 
+mod low_rank;
 mod quantize;
+mod shared;
 mod subspace;
 
 use std::io::{self, Write};
@@ -18,7 +20,9 @@ use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::Net;
 use weightspace_nn::data::{Preprocessing, Split};
 
+use self::low_rank::LowRankArgs;
 use self::quantize::QuantizeArgs;
+use self::shared::SharedArgs;
 use self::subspace::RegressionArgs;
 use super::model::{ArchArgs, Model};
 use super::progress::Bar;
@@ -49,7 +53,11 @@ pub struct Compress {
     #[arg(long, value_name = "P")]
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
+    shared: SharedArgs,
+    #[command(flatten)]
     quantize: QuantizeArgs,
+    #[command(flatten)]
+    low_rank: LowRankArgs,
     #[command(flatten)]
     subspace: RegressionArgs,
     /// Print what would be done, and write nothing
@@ -60,6 +68,19 @@ pub struct Compress {
 fn method_parser() -> impl TypedValueParser<Value = &'static MethodInfo> {
     let names = PossibleValuesParser::new(METHODS.iter().map(|info| info.method.name()));
     names.map(|name| method::find(&name).expect("a possible value is a name of the table"))
+}
+
+impl Compress {
+    /// The first option that is given and that the method does not have.
+    fn first_misplaced(&self, method: Method) -> Option<&'static str> {
+        let of_methods = [
+            (Method::Quantize, self.quantize.first_given()),
+            (Method::Subspace, self.subspace.first_given()),
+            (Method::LowRank, self.low_rank.first_given()),
+        ];
+        let mut others = of_methods.into_iter().filter(|(of, _)| *of != method);
+        others.find_map(|(_, flag)| flag).or_else(|| self.shared.first_misplaced(method))
+    }
 }
 
 #[derive(Serialize)]
@@ -126,12 +147,9 @@ impl<'a> Job<'a> {
         if let Some(path) = &arguments.output {
             output::check(path, arguments.force)?;
         }
-        let other = match arguments.method.method {
-            Method::Subspace => arguments.quantize.first_given(),
-            _ => arguments.subspace.first_given(),
-        };
-        if let Some(flag) = other {
-            bail!("{flag} is no option of --method {}", arguments.method.method.name());
+        let method = arguments.method.method;
+        if let Some(flag) = arguments.first_misplaced(method) {
+            bail!("{flag} is no option of --method {}", method.name());
         }
         let model = Model::open(&arguments.model)?;
         let setup = calibration_images(arguments, &model, global)?;
@@ -157,7 +175,7 @@ impl<'a> Job<'a> {
                 let (bytes, regression) = named?;
                 (bytes, Some(regression.kept_energy))
             }
-            _ => (self.quantized(&header, &weights, global)?, None),
+            _ => (self.encoded(&header, &weights, global)?, None),
         };
         AtomicFile::write_bytes(path, &bytes).with_context(|| path.display().to_string())?;
         Ok(Report {
@@ -172,8 +190,8 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// The bytes of a file of the method quantize.
-    fn quantized(
+    /// The bytes of a file of the methods quantize and low-rank.
+    fn encoded(
         &self,
         header: &Header,
         weights: &StateDict,
@@ -186,9 +204,19 @@ impl<'a> Job<'a> {
         let bar = Bar::new(global);
         let progress = |phase: &str, done, total| bar.report(phase, done, total);
         let (net, with_data) = (self.net.as_ref(), self.arguments.data.is_some());
-        let options = self.arguments.quantize.options(with_data, global);
-        let tensors =
-            weightspace::quantize::compress(header, weights, net, images, &options, &progress);
+        let Compress { shared, quantize, low_rank, .. } = self.arguments;
+        let tensors = match header.method {
+            Method::LowRank => {
+                let options = low_rank.options(shared, with_data, global);
+                weightspace::low_rank::compress(header, weights, net, images, &options, &progress)
+                    .map_err(anyhow::Error::from)
+            }
+            _ => {
+                let options = quantize.options(shared, with_data, global);
+                weightspace::quantize::compress(header, weights, net, images, &options, &progress)
+                    .map_err(anyhow::Error::from)
+            }
+        };
         let tensors = tensors.with_context(|| self.model.path().display().to_string())?;
         Ok(container::encode(header, &tensors)?)
     }
@@ -265,7 +293,8 @@ impl<'a> Plan<'a> {
         let Job { arguments, model, net, header, .. } = job;
         let estimated_bytes = match header.method {
             Method::Subspace => arguments.subspace.estimated_bytes(net.as_ref()),
-            _ => arguments.quantize.estimated_bytes(model),
+            Method::LowRank => arguments.low_rank.estimated_bytes(&arguments.shared, model),
+            _ => arguments.quantize.estimated_bytes(&arguments.shared, model),
         };
         // The tensors, their f32 form, the integers, and the file.
         let tensor_bytes: u64 = model.tensors().iter().map(|t| t.byte_count() as u64).sum();

@@ -4,14 +4,12 @@ use clap::Args;
 use weightspace::quantize::{Options, Target};
 use weightspace_core::TensorInfo;
 
+use super::shared::{DEFAULT_CALIBRATION, SharedArgs};
 use crate::cli::Global;
 use crate::cli::model::Model;
 
 /// Bits of a weight when nothing else is asked for.
 const DEFAULT_BITS: u8 = 8;
-
-/// Calibration images when the number is not given.
-const DEFAULT_CALIBRATION: usize = 512;
 
 /// How weights become integers.
 #[derive(Args)]
@@ -21,22 +19,14 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8),
           conflicts_with_all = ["target_bytes", "target_accuracy"])]
     bits: Option<u8>,
-    /// Largest size of the file
-    #[arg(long, value_name = "N", conflicts_with = "target_accuracy")]
-    target_bytes: Option<u64>,
     /// Smallest accuracy on held-out training images, as a fraction
-    #[arg(long, value_name = "A", value_parser = fraction, requires = "data")]
+    #[arg(long, value_name = "A", value_parser = fraction, requires = "data",
+          conflicts_with = "target_bytes")]
     target_accuracy: Option<f64>,
-    /// Round by second order and correct biases with N training images, without labels [default:
-    /// 512 where --data comes with a target, else 0]
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "512", requires = "data")]
-    calibrate: Option<usize>,
-    /// Keep batch normalisations apart from the layers before them
-    #[arg(long)]
-    no_fold: bool,
 }
 
-fn fraction(text: &str) -> Result<f64, String> {
+/// A fraction on the command line.
+pub fn fraction(text: &str) -> Result<f64, String> {
     let value = text.parse().map_err(|_| "not a number".to_owned())?;
     match value {
         0.0..=1.0 => Ok(value),
@@ -49,30 +39,27 @@ impl QuantizeArgs {
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [
             ("--bits", self.bits.is_some()),
-            ("--target-bytes", self.target_bytes.is_some()),
             ("--target-accuracy", self.target_accuracy.is_some()),
-            ("--calibrate", self.calibrate.is_some()),
-            ("--no-fold", self.no_fold),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
     /// The options, given whether there are images.
-    pub fn options(&self, with_data: bool, global: &Global) -> Options {
-        let target = match (self.target_bytes, self.target_accuracy) {
+    pub fn options(&self, shared: &SharedArgs, with_data: bool, global: &Global) -> Options {
+        let target = match (shared.target_bytes, self.target_accuracy) {
             (Some(bytes), _) => Target::Bytes(bytes),
             (None, Some(accuracy)) => Target::Accuracy(accuracy),
             (None, None) => Target::Bits(self.bits.unwrap_or(DEFAULT_BITS)),
         };
-        let fold = !self.no_fold;
+        let fold = !shared.no_fold;
         // Sharing bits out needs images to measure with: whoever names a data set means to use it.
         let wanted = with_data && !matches!(target, Target::Bits(_));
-        let calibrate = self.calibrate.unwrap_or(if wanted { DEFAULT_CALIBRATION } else { 0 });
+        let calibrate = shared.calibrate.unwrap_or(if wanted { DEFAULT_CALIBRATION } else { 0 });
         Options { target, fold, calibrate, seed: global.seed() }
     }
 
     /// Bytes of the file that these options lead to, without what entropy coding saves.
-    pub fn estimated_bytes(&self, model: &Model) -> u64 {
+    pub fn estimated_bytes(&self, shared: &SharedArgs, model: &Model) -> u64 {
         const NAME_AND_SHAPE: u64 = 24;
         let bits = u64::from(self.bits.unwrap_or(DEFAULT_BITS));
         let tensor_bytes = |tensor: &TensorInfo| {
@@ -83,6 +70,6 @@ impl QuantizeArgs {
             NAME_AND_SHAPE + content
         };
         let whole = model.tensors().iter().map(tensor_bytes).sum();
-        self.target_bytes.map_or(whole, |target| target.min(whole))
+        shared.target_bytes.map_or(whole, |target| target.min(whole))
     }
 }

@@ -47,7 +47,7 @@ const SUBSPACE_RECIPE: &str = "--method subspace --optimizer adam --learning-rat
     cosine --epochs 12 --batch 64 --augment crop1 --holdout 0";
 
 /// Every curve; a new method is one entry more.
-const CURVES: [Curve; 4] = [
+const CURVES: [Curve; 5] = [
     Curve {
         name: "quantize",
         method: Method::Quantize,
@@ -62,6 +62,11 @@ const CURVES: [Curve; 4] = [
         name: "quantize, bits shared out",
         method: Method::Quantize,
         settings: &["--target-bytes 20000"],
+    },
+    Curve {
+        name: "low-rank",
+        method: Method::LowRank,
+        settings: &["--rank-fraction 0.3", "--rank-fraction 0.15"],
     },
     Curve { name: "subspace", method: Method::Subspace, settings: &["--k 4000", "--k 1000"] },
 ];
