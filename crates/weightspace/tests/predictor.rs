@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use weightspace::predictor::{
-    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstruction,
-    ReconstructionConfig, Target, TargetConfig,
+    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstructed,
+    Reconstruction, ReconstructionConfig, Target, TargetConfig, progressive,
 };
 use weightspace_core::random::{Key, Stream};
 use weightspace_core::{Checkpoint, StateDict, Tensor};
@@ -157,13 +157,8 @@ fn reconstruction_comes_nearer() {
         let task = Reconstruction::new(&model, &target, &config, None, 0);
         let train = task.train_config(1500, 0);
         let mut trainer = task.trainer(model.initial(0), train).unwrap();
-        let rmse = |coefficients: &[f32]| {
-            let others = Others::Fixed;
-            let mut method = PredictedWeights::new(&net, &model, &target, coefficients, others, 1);
-            let mut weights = vec![0.0; net.parameter_count()];
-            method.expand(coefficients, &mut weights);
-            target.rmse(&weights)
-        };
+        let rmse =
+            |coefficients: &[f32]| target.rmse(&predicted(&net, &model, &target, coefficients));
         let before = rmse(trainer.coefficients());
         trainer.run(&mut Silent).unwrap();
         let after = rmse(trainer.coefficients());
@@ -206,6 +201,117 @@ fn reconstruction_continues_where_it_was_interrupted() {
     assert_eq!(second.step_count(), 17);
     second.run_in(&mut run, &mut Silent).unwrap();
     assert_eq!(whole.coefficients(), second.coefficients());
+}
+
+/// The weights that a predictor gives while it is trained.
+fn predicted(net: &Net, model: &Model, target: &Target, coefficients: &[f32]) -> Vec<f32> {
+    let mut method = PredictedWeights::new(net, model, target, coefficients, Others::Fixed, 1);
+    let mut weights = vec![0.0; net.parameter_count()];
+    method.expand(coefficients, &mut weights);
+    weights
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn decoders_give_what_was_trained() {
+    for encoding in ENCODINGS {
+        let (net, target) = target(Ordering::InFilter);
+        let model = model(&target, encoding);
+        let coefficients = model.initial(5);
+        let expected = predicted(&net, &model, &target, &coefficients);
+        let scales = target.tensors().iter().map(|tensor| tensor.scale).collect();
+        let decoder = model.decoder(target.grid().clone(), scales, &coefficients).unwrap();
+        for (index, tensor) in target.tensors().iter().enumerate() {
+            let found = decoder.tensor(index);
+            let error = largest_difference(&found, &expected[tensor.weights.clone()]);
+            assert!(error < 1e-6, "{encoding:?} {}: {error}", tensor.name);
+        }
+    }
+}
+
+#[test]
+fn encodings_are_folded() {
+    let (net, weights) = match resnet20() {
+        Some(real) => real,
+        None => small(),
+    };
+    let target = Target::new(&net, &weights, &TargetConfig::default()).unwrap();
+    let config = ModelConfig { hidden: 24, ..ModelConfig::default() };
+    let model = Model::new(target.grid(), target.head(), &config).unwrap();
+    let coefficients = model.initial(0);
+    let expected = predicted(&net, &model, &target, &coefficients);
+    let scale = expected.iter().fold(0f32, |a, b| a.max(b.abs()));
+    for (degree, limit) in [(4, 1e-1), (6, 1e-3), (8, 2e-5)] {
+        let folded = model.to_polynomials(target.grid(), &coefficients, degree).unwrap();
+        let found = predicted(&net, &folded.model, &target, &folded.coefficients);
+        let error = largest_difference(&found, &expected) / scale;
+        println!("degree {degree}: {error:.1e}, of sums {:.1e}", folded.error);
+        assert!(error < limit, "degree {degree}: {error}");
+        let count = folded.model.coefficients().len();
+        assert_eq!(count, 3 * 24 * 24 + (3 * degree as usize + 13) * 24 + 9);
+    }
+    let folded = model.to_tables(target.grid(), &coefficients).unwrap();
+    let found = predicted(&net, &folded.model, &target, &folded.coefficients);
+    assert!(largest_difference(&found, &expected) < 1e-6);
+}
+
+/// No other last layer is better, and the one that made the rows is found again.
+#[test]
+fn last_layers_are_solved() {
+    let (net, target) = target(Ordering::InFilter);
+    let model = model(&target, ENCODINGS[1]);
+    let coefficients = model.initial(2);
+    let rmse = |target: &Target, coefficients: &[f32]| {
+        target.rmse(&predicted(&net, &model, target, coefficients))
+    };
+    let mut fitted = coefficients.clone();
+    model.fit_last_layer(&target, None, &mut fitted, 2);
+    let best = rmse(&target, &fitted);
+    assert!(best < rmse(&target, &coefficients));
+    let last = fitted.len() - 9 - 9 * 16;
+    assert_eq!(fitted[..last], coefficients[..last]);
+    for seed in 0..5 {
+        let mut other = fitted.clone();
+        let moved = other[last..].iter_mut().zip(normal(153, seed));
+        moved.for_each(|(value, change)| *value += 0.01 * change);
+        assert!(rmse(&target, &other) > best);
+    }
+    let own = target.with_weights(predicted(&net, &model, &target, &coefficients));
+    model.fit_last_layer(&own, None, &mut fitted, 1);
+    assert!(rmse(&own, &fitted) < 1e-4);
+}
+
+/// The round after the best is the last.
+#[test]
+fn rounds_go_on_as_long_as_they_help() {
+    let (_, target) = target(Ordering::Identity);
+    let scores = [[1.0, 3.0], [5.0, 4.0], [5.0, 2.0], [9.0, 9.0]].concat();
+    let mut next = 0;
+    let mut targets = Vec::new();
+    let rounds = progressive(
+        &target,
+        &[7, 8],
+        4,
+        |target, seed| {
+            targets.push(target.weights()[0]);
+            Ok::<_, ()>(Reconstructed {
+                coefficients: vec![seed as f32],
+                weights: vec![targets.len() as f32; target.weights().len()],
+            })
+        },
+        |_| {
+            next += 1;
+            Ok(scores[next - 1])
+        },
+    );
+    let rounds = rounds.unwrap();
+    let found: Vec<_> = rounds.iter().map(|round| (round.score, round.seed)).collect();
+    assert_eq!(found, [(3.0, 8), (5.0, 7), (5.0, 7)]);
+    assert_eq!(targets[1..], [targets[0], 2.0, 2.0, 3.0, 3.0]);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 use weightspace_core::Layout;
-use weightspace_core::predictor::{CoordinateScale, Encoding, Grid, PredictorError};
+use weightspace_core::predictor::{
+    CoordinateScale, Encoding, Features, Grid, Linear, Predictor, PredictorError,
+};
 use weightspace_core::random::{Key, Stream};
 use weightspace_nn::net::{Net, NetBuilder, Shape};
 use weightspace_nn::optim::ParameterGroups;
@@ -120,7 +122,7 @@ impl Model {
             scale: grid.scale(),
             hidden,
             coefficients: coefficient_layout(encoding, counts, width, hidden, layers, head),
-            net: row_network(counts, hidden, layers, head),
+            net: row_network(counts, hidden, layers - 1, Some(head)),
             inputs: indices.map(|index| index as f32).collect(),
             width,
             values,
@@ -218,8 +220,20 @@ impl Model {
         }
     }
 
+    /// Number of linear layers.
+    pub fn layers(&self) -> usize {
+        let biases = self.coefficients.entries().iter().filter(|e| e.name.ends_with(".bias"));
+        biases.count()
+    }
+
+    /// The row network without the last layer.
+    pub(super) fn hidden_network(&self) -> Net {
+        let counts = self.values.each_ref().map(Vec::len);
+        row_network(counts, self.hidden, self.layers() - 1, None)
+    }
+
     /// The coefficients of a layer's tensor.
-    fn range(&self, name: &str) -> Range<usize> {
+    pub(super) fn range(&self, name: &str) -> Range<usize> {
         self.coefficients.get(name).map_or(0..0, |entry| entry.range())
     }
 
@@ -228,6 +242,33 @@ impl Model {
         let counts = self.values.each_ref().map(|values| values.len() * self.hidden);
         let start = counts[..axis].iter().sum();
         start..start + counts[axis]
+    }
+
+    /// The predictor as a decoder has it, whose arithmetic is exact.
+    ///
+    /// # Errors
+    /// Sizes beyond the limits of the format.
+    ///
+    /// # Panics
+    /// If grid or coefficients are not this model's, or there is not one scale for each tensor.
+    pub fn decoder(
+        &self,
+        grid: Grid,
+        scales: Vec<f32>,
+        coefficients: &[f32],
+    ) -> Result<Predictor, PredictorError> {
+        let of = |name: &str| coefficients[self.range(name)].to_vec();
+        let layer = |i: usize| {
+            let (weight, bias) =
+                (of(&format!("layers.{i}.weight")), of(&format!("layers.{i}.bias")));
+            Linear { inputs: weight.len() / bias.len(), weight, bias }
+        };
+        let table = |axis: usize| coefficients[self.coefficients.entries()[axis].range()].to_vec();
+        let features = match self.encoding.is_stored() {
+            true => Features::Stored(self.encoding, [0, 1, 2].map(table)),
+            false => Features::Computed(self.encoding),
+        };
+        Predictor::new(grid, features, (0..self.layers()).map(layer).collect(), scales)
     }
 
     /// Features of an axis: computed ones, or those among the coefficients.
@@ -247,7 +288,7 @@ impl Model {
     }
 
     /// Where the coefficients behind the first layer begin.
-    fn rest(&self) -> usize {
+    pub(super) fn rest(&self) -> usize {
         self.range("layers.0.bias").end
     }
 
@@ -342,8 +383,9 @@ fn coefficient_layout(
     layout
 }
 
-/// Three tables, of whose entries the sum goes through the layers behind the first.
-fn row_network(counts: [usize; 3], hidden: usize, layers: usize, head: usize) -> Net {
+/// Three tables, of whose entries the sum goes through so many layers of `hidden` outputs in all, and one
+/// of `head` outputs.
+fn row_network(counts: [usize; 3], hidden: usize, layers: usize, head: Option<usize>) -> Net {
     let index = Shape::Tokens { count: 1, width: 1 };
     let (mut net, layer) = NetBuilder::tokens(1, 1);
     let (filter, tile) = (net.input(index), net.input(index));
@@ -351,11 +393,14 @@ fn row_network(counts: [usize; 3], hidden: usize, layers: usize, head: usize) ->
     let mut table = |(name, input), count| net.embedding(name, input, count, hidden);
     let [layer, filter, tile] = [0, 1, 2].map(|axis| table(inputs[axis], counts[axis]));
     let sum = net.add(layer, filter);
-    let mut x = net.add(sum, tile);
+    let sum = net.add(sum, tile);
+    let mut x = net.relu(sum);
     for layer in 1..layers {
+        x = net.linear(format!("layers.{layer}"), x, hidden);
         x = net.relu(x);
-        let outputs = if layer + 1 == layers { head } else { hidden };
-        x = net.linear(format!("layers.{layer}"), x, outputs);
+    }
+    if let Some(head) = head {
+        x = net.linear(format!("layers.{layers}"), x, head);
     }
     net.flatten(x);
     net.finish("predictor")
