@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 use weightspace_core::basis::{BASES, Segment, Start};
 use weightspace_core::container::{
-    self, Coding, Header, Method, Number, Projected, ProjectionKey, Quantized, WspFile,
+    self, Coding, Header, Method, Number, Predicted, PredictedTensor, Projected, ProjectionKey,
+    Quantized, WspFile,
 };
+use weightspace_core::predictor::{CoordinateScale, Encoding, Order};
 use weightspace_core::random::Key;
 use weightspace_core::{DType, DecodeOptions, StateDict, Tensor};
 
@@ -258,6 +260,137 @@ fn golden_products_stay_what_they_are() {
     }
     assert_eq!((&*found.0, &*found.1), LOW_RANK);
     assert_eq!(encoded, bytes, "encoded differently");
+}
+
+/// Name of the encoding, SHA-256 of the file, content hash of what it decodes to (first 16 hexadecimal
+/// digits). `tests/golden/wsp/decode.py` gives the same hashes.
+const PREDICTED: [(&str, &str, &str); 4] = [
+    (
+        "positional",
+        "68718d85cdef7a95b3ffcf0cf2c19929eca7941f4fdd25efdd6a842f18a931c3",
+        "6be2643a782f05c8",
+    ),
+    (
+        "chebyshev",
+        "75004a2d11f5597a9a52b43cc9757a21e1881cbefac1e89f5e0f8e2ff363332b",
+        "952977e151e9d103",
+    ),
+    (
+        "tables",
+        "427e9aceb1a5c3f50bbf0c0b52e48d323eddaa489960c2b9798b6c88fae88aa4",
+        "383e99b8f4b9057d",
+    ),
+    (
+        "direct",
+        "1a762078af20f5cdc9bb486f59127a87dd6f503b222f81388175d8b2ca9ee0fa",
+        "c56e483458f974e5",
+    ),
+];
+
+/// A random permutation.
+fn permutation(numbers: &mut Numbers, count: u32) -> Vec<u32> {
+    let mut permutation: Vec<u32> = (0..count).collect();
+    for i in (1..count as usize).rev() {
+        permutation.swap(i, numbers.next(i as u64 + 1) as usize);
+    }
+    permutation
+}
+
+/// A file of every encoding; between them every scale of coordinates, every order, and masks.
+fn predicted(index: usize) -> Vec<u8> {
+    let numbers = &mut Numbers(90 + index as u64);
+    let (encoding, coordinates, width) = [
+        (Encoding::NERN, CoordinateScale::Local, 80),
+        (Encoding::Chebyshev { degree: 7 }, CoordinateScale::Global, 7),
+        (Encoding::Tables { width: 3 }, CoordinateScale::Raw, 3),
+        (Encoding::DirectTables, CoordinateScale::Local, 12),
+    ][index];
+    let permutations = |numbers: &mut Numbers, count, length| -> Vec<u32> {
+        (0..count).flat_map(|_| permutation(numbers, length)).collect()
+    };
+    let orders = [
+        Order::InFilter { filters: permutation(numbers, 8), tiles: permutations(numbers, 8, 3) },
+        Order::Axes { filters: permutation(numbers, 12), tiles: permutation(numbers, 8) },
+        Order::CrossFilter(permutation(numbers, 60)),
+        Order::Identity,
+    ];
+    // The third tensor's tiles do not divide its filters.
+    let shapes = [vec![8, 3, 3, 3], vec![12, 8, 1, 1], vec![10, 17], vec![6]];
+    let tiles = [9, 1, 3, 1];
+    let masked = [false, false, index == 1, index == 3];
+    // Distinct coordinates of each axis.
+    let values = match coordinates {
+        CoordinateScale::Local => [4, 24, 12],
+        _ => [4, 12, 8],
+    };
+    let mut inner: Vec<(String, Coding)> = Vec::new();
+    let mut add = |name: String, shape: &[usize], dtype, numbers: &mut Numbers| {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| numbers.value(1000) as f32 / 700.0).collect();
+        let tensor = Tensor::from_f32(shape.to_vec(), &values).cast_float(dtype);
+        inner.push((name, Coding::Raw(tensor)));
+    };
+    if encoding.is_stored() {
+        for (axis, count) in values.into_iter().enumerate() {
+            add(format!("table{axis}"), &[count, width], DType::F16, numbers);
+        }
+    }
+    let widths = [if index == 3 { 0 } else { 3 * width }, 12, 11, 10];
+    for layer in 0..3 {
+        let (inputs, outputs) = (widths[layer], widths[layer + 1]);
+        if inputs > 0 {
+            add(format!("weight{layer}"), &[outputs, inputs], DType::F32, numbers);
+        }
+        add(format!("bias{layer}"), &[outputs], DType::BF16, numbers);
+    }
+    if index == 1 {
+        let bits = (0..170).map(|_| numbers.next(2) as u8).collect();
+        let mask = Tensor::from_bytes(DType::Bool, vec![10, 17], bits);
+        inner.push(("mask".into(), Coding::Raw(mask)));
+    } else if index == 3 {
+        inner.push(("mask".into(), constant(&[6], 0.3)));
+    }
+    let tensors = (0..4).map(|t| PredictedTensor {
+        tile: tiles[t],
+        order: orders[t].clone(),
+        scale: 0.1 + 0.3 * t as f32,
+        masked: masked[t],
+    });
+    let predicted = Predicted { coordinates, encoding, tensors: tensors.collect() };
+    let norm = Coding::Raw(Tensor::from_f32(vec![2], &[1.5, -0.25]));
+    let shape = |t: usize| Coding::Predicted { shape: shapes[t].clone() };
+    let tensors: [(String, Coding); 6] = [
+        ("conv.weight".into(), shape(0)),
+        ("norm.weight".into(), norm),
+        ("shortcut.weight".into(), shape(1)),
+        ("norm.bias".into(), constant(&[2], 0.5)),
+        ("linear.weight".into(), shape(2)),
+        ("vector".into(), shape(3)),
+    ];
+    let header = Header { method: Method::Predictor, ..header() };
+    container::encode_predicted(&header, &tensors, &predicted, &inner).unwrap()
+}
+
+#[test]
+fn golden_predictors_stay_what_they_are() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/wsp");
+    let regenerate = std::env::var_os("WEIGHTSPACE_REGENERATE").is_some();
+    for (index, (name, file_hash, content_hash)) in PREDICTED.into_iter().enumerate() {
+        let path = folder.join(format!("predictor-{name}.wsp"));
+        let encoded = predicted(index);
+        if regenerate {
+            std::fs::write(&path, &encoded).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let content = WspFile::open(&path).unwrap().state_dict().unwrap().content_hash();
+        let found = (hex(&Sha256::digest(&bytes)), hex(&content[..8]));
+        if regenerate {
+            eprintln!("(\"{name}\", \"{}\", \"{}\"),", found.0, found.1);
+            continue;
+        }
+        assert_eq!((&*found.0, &*found.1), (file_hash, content_hash), "{name}");
+        assert_eq!(encoded, bytes, "{name} is encoded differently");
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

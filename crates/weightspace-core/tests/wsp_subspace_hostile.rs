@@ -193,13 +193,13 @@ fn sections_that_do_not_fit_are_refused() {
     refused(file(&[own(), table(&[(0x40, &[4])])]), "not one table");
     let mut quantize = file_of(&[4], own(), std::slice::from_ref(&plane));
     quantize[5] = 0;
-    refused(quantize, "a projection in a file of method quantize");
+    refused(quantize, "a section of kind projection in a file of method quantize");
     let mut quantize = file(&[table(&[(0x00, &[0])]), own(), plane.clone()]);
     quantize[5] = 0;
-    refused(quantize, "a projection in a file of method quantize");
+    refused(quantize, "a section of kind projection in a file of method quantize");
     let mut quantize = file(&[table(&[(0x00, &[0])]), plane.clone()]);
     quantize[5] = 0;
-    refused(quantize, "planes without a projection");
+    refused(quantize, "a section of kind plane in a file of method quantize");
     refused(file(&[table(&[(0x41, &[4])]), own(), plane.clone()]), "decodes to f32, not f64");
     let empty = table(&[(0x40, &[4]), (0x40, &[0])]);
     refused(file(&[empty, own(), plane]), "\"b\": a projected tensor without elements");

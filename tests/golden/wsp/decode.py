@@ -1,11 +1,12 @@
-"""A decoder of projected and factored tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11 to 14) alone.
+"""A decoder of projected, factored and predicted tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11 to
+15) alone.
 
     pip install numpy
     python tests/golden/wsp/decode.py
 
 Prints for every subspace-*.wsp beside this file the basis, the SHA-256 of the file and the first 16
 hexadecimal digits of the content hashes of what all its planes and of what 2 planes decode to; then
-SHA-256 and content hash of low-rank.wsp: what crates/weightspace-core/tests/wsp_golden.rs pins.
+SHA-256 and content hash of low-rank.wsp, and of every predictor-*.wsp with its encoding: what crates/weightspace-core/tests/wsp_golden.rs pins.
 """
 
 import hashlib
@@ -170,8 +171,19 @@ class RangeDecoder:
         self.renormalise()
         return quantile < p
 
+    def uniform(self, k):
+        if k > 16:
+            high = self.uniform(16)
+            return high << (k - 16) | self.uniform(k - 16)
+        scale, quantile = self.quantile()
+        v = quantile >> (16 - k)
+        self.lower = (self.lower + scale * (v << (16 - k))) & self.M
+        self.range = scale << (16 - k)
+        self.renormalise()
+        return v
+
     def uniform_bit(self):
-        return int(not self.decide(1 << 15))
+        return self.uniform(1)
 
 
 # Section 6.
@@ -295,7 +307,7 @@ def read_sections(data, method):
     while r.at < len(r.data):
         kind = r.byte()
         content = r.take(r.varint())
-        if kind >= 4:
+        if kind in (4, 5):
             assert hashlib.sha256(data[: r.at - 2]).digest()[:2] == content[-2:]
             content = content[:-2]
         sections.append((kind, content))
@@ -336,6 +348,161 @@ def decode_low_rank(data):
             content = stored(coding, kind, shape, element)
         tensors.append((name, kind, shape, content))
     return tensors
+
+
+# Section 15.
+SINE = [
+    0x400921FB54442D18, 0xC014ABBCE625BE53, 0x400466BC6775AAE2, 0xBFE32D2CCE62BD86,
+    0x3FB50783487EE782, 0xBF7E3074FDE8871F, 0x3F3E8F434D018D63, 0xBEF6FADB9F155744,
+    0x3EAAAEC32AF93359, 0xBE58A404211F9547, 0x3E02877020D52CF0,
+]  # fmt: skip
+SINE = [struct.unpack("<d", struct.pack("<Q", bits))[0] for bits in SINE]
+
+
+def sine(s):
+    total = SINE[10]
+    for c in SINE[9::-1]:
+        total = total * (s * s) + c
+    return s * total
+
+
+def sine_and_cosine(x):
+    u = math.fmod(x, 2.0)
+    v = u if u < 1 else 2 - u
+    s = sine(v if v <= 0.5 else 1 - v)
+    return [s if u < 1 else -s, sine(0.5 - v)]
+
+
+def below(coder, n):
+    """A number of an order's exchange."""
+    a = 0
+    while n > 1:
+        k = n.bit_length() - 1
+        p = min((2 ** (16 + k) + n // 2) // n, 65535)
+        if n == 2**k or coder.decide(p):
+            return a + coder.uniform(k)
+        a, n = a + 2**k, n - 2**k
+    return a
+
+
+def features(encoding, p):
+    if encoding[0] == 0:
+        out, power = [], 1.0
+        for _ in range(encoding[1]):
+            out += sine_and_cosine(p * power)
+            power = power * encoding[2]
+        return [f32(x) for x in out]
+    x = 2 * p - 1
+    out = [1.0, x]
+    while len(out) <= encoding[1]:
+        out.append(2 * x * out[-1] - out[-2])
+    return [f32(t) for t in out[1:]]
+
+
+def decode_predictor(data):
+    """Name, type, shape and bytes of every tensor of a file without quantised ones."""
+    sections = read_sections(data, 2)
+    of = lambda wanted: [content for kind, content in sections if kind == wanted]
+    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
+    raw, table = Reader(raw), read_table(of(1)[0])
+    contents = {}
+    for name, coding, kind, shape, element in table:
+        if coding != 7:
+            count = math.prod(shape)
+            content = raw.take(count * SIZES[kind]) if coding == 0 else element * count
+            contents[name] = kind, shape, content
+
+    own = [t for t in table if t[1] == 7]
+    r = Reader(zlib.decompress(of(6)[0], -15))
+    count, scale, encoding = r.varint(), r.byte(), [r.byte()]
+    if encoding[0] < 3:
+        encoding.append(r.varint())
+    if encoding[0] == 0:
+        encoding.append(struct.unpack("<d", r.take(8))[0])
+    codes = list(r.take(len(own)))
+    tiles = [r.varint() for _ in own]
+    planes = r.take(4 * len(own))
+    scales = np.frombuffer(bytes(planes[p * len(own) + t] for t in range(len(own)) for p in range(4)), "<f4")
+    assert r.at == len(r.data)
+
+    inner = iter([t[0] for t in table[len(table) - count :]])
+    def values():
+        kind, shape, content = contents[next(inner)]
+        if kind == 3:
+            out = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            out = np.frombuffer(content, {0: "<f4", 2: "<f2", 4: "u1"}[kind]).astype("<f4")
+        return out.reshape(shape)
+
+    tables = [values() for _ in range(3)] if encoding[0] >= 2 else None
+    left = count - 3 * (tables is not None) - sum(code >= 16 for code in codes)
+    layers = [(None, values())] if encoding[0] == 3 else []
+    layers += [(values(), values()) for _ in range(left // 2)]
+    outputs = len(layers[-1][1])
+
+    # Positions.
+    assert len(of(7)) <= 1
+    coder = RangeDecoder(of(7)[0]) if of(7) else None
+    def permutation(n):
+        p = list(range(n))
+        for i in range(n - 1, 0, -1):
+            j = below(coder, i + 1)
+            p[i], p[j] = p[j], p[i]
+        return p
+
+    rows, sizes = [], []
+    for code, (_, _, _, shape, _), k in zip(codes, own, tiles):
+        filters, columns = shape[0], math.prod(shape[1:])
+        n = -(-columns // k)
+        sizes.append((filters, n))
+        code %= 16
+        if code == 0:
+            position = [(f, i) for f in range(filters) for i in range(n)]
+        elif code == 3:
+            position = [divmod(x, n) for x in permutation(filters * n)]
+        else:
+            p = permutation(filters)
+            q = [permutation(n) for _ in range(filters)] if code == 2 else [permutation(n)] * filters
+            position = [(p[f], q[f][i]) for f in range(filters) for i in range(n)]
+        rows.append(position)
+    most = [max(s[a] for s in sizes) for a in range(2)]
+    coordinates = []
+    for t, (position, size) in enumerate(zip(rows, sizes)):
+        by = [len(own), *(size if scale == 0 else most)] if scale < 2 else [1, 1, 1]
+        coordinates.append([[t / by[0], f / by[1], i / by[2]] for f, i in position])
+    distinct = [sorted({c[a] for rows in coordinates for c in rows}) for a in range(3)]
+
+    def first_sums(axis, index):
+        if encoding[0] == 3:
+            return tables[axis][index]
+        x = tables[axis][index] if tables else features(encoding, distinct[axis][index])
+        weight = layers[0][0][:, axis * len(x) : (axis + 1) * len(x)]
+        total = np.zeros(len(weight), "<f4")
+        for k in range(len(x)):
+            total = total + weight[:, k] * x[k]
+        return total
+
+    sums = [[first_sums(a, v) for v in range(len(distinct[a]))] for a in range(3)]
+    for t, (name, _, kind, shape, _) in enumerate(own):
+        out, columns, k = [], math.prod(shape[1:]), tiles[t]
+        for row, coordinate in enumerate(coordinates[t]):
+            h = layers[0][1]
+            for a in range(3):
+                h = h + sums[a][distinct[a].index(coordinate[a])]
+            for weight, bias in layers[1:]:
+                h = np.where(h > 0, h, f32(0))
+                total = bias
+                for j in range(len(h)):
+                    total = total + weight[:, j] * h[j]
+                h = total
+            length = min(k, columns - row % sizes[t][1] * k)
+            first = (outputs - k) // 2
+            out += list(h[first : first + length] * scales[t])
+        out = np.array(out, "<f4")
+        if codes[t] >= 16:
+            out = out * values().reshape(-1)
+        contents[name] = kind, shape, out.astype("<f4").tobytes()
+    return [(t[0], *contents[t[0]]) for t in table[: len(table) - count]]
 
 
 def decode(data, base, withheld, wanted):
@@ -453,6 +620,10 @@ def main():
     data = (folder / "low-rank.wsp").read_bytes()
     content = content_hash(decode_low_rank(data)).hex()[:16]
     print(f'("{hashlib.sha256(data).hexdigest()}", "{content}")')
+    for name in ["positional", "chebyshev", "tables", "direct"]:
+        data = (folder / f"predictor-{name}.wsp").read_bytes()
+        content = content_hash(decode_predictor(data)).hex()[:16]
+        print(f'("{name}", "{hashlib.sha256(data).hexdigest()}", "{content}"),')
 
 
 if __name__ == "__main__":

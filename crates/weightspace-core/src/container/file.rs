@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Reason, WspError, refuse};
 use super::framing::{self, CHECK_BYTES, CHECKSUM_BYTES, Layout, MAGIC, Section, SectionKind};
+use super::order::Permutations;
 use super::plan::Plan;
+use super::predictor::{self, PredictorInfo};
 use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage};
 use super::{Header, Method, limits, raw};
@@ -29,6 +31,7 @@ struct Contents {
     entries: Vec<Entry>,
     plan: Plan,
     projection: Option<StoredProjection>,
+    predictor: Option<PredictorInfo>,
 }
 
 /// A projection and the planes of its coefficients.
@@ -129,6 +132,11 @@ impl WspFile {
         self.stored_projection().map(|stored| &stored.projected)
     }
 
+    /// How inner tensors stand for the predicted ones, if there are such.
+    pub fn predictor(&self) -> Option<&PredictorInfo> {
+        self.contents.predictor.as_ref()
+    }
+
     /// Number of bit planes of the coefficients that are there: at most
     /// [`whole_planes`](Self::whole_planes), and 0 without a projection.
     pub fn planes(&self) -> usize {
@@ -209,28 +217,68 @@ impl Contents {
 
     fn parse_body(body: &[u8], may_be_cut: bool) -> Result<Self, Reason> {
         let Layout { header, mut sections, end } = framing::parse(body)?;
-        let entries = table::decode(&body[sections[0].range.clone()])?;
+        check_kinds(&sections, header.method)?;
+        let mut entries = table::decode(&body[sections[0].range.clone()])?;
         table::check(&entries, header.method)?;
         let plan = Plan::new(&entries);
         let of = |kind| sections.iter().filter(move |s| s.kind == kind);
         check_symbols(&plan, of(SectionKind::Symbols))?;
         check_raw(&entries, body, of(SectionKind::Raw))?;
+        let predictor = match header.method {
+            Method::Predictor => {
+                let info = parse_predictor(body, &sections, &entries)?;
+                let first = entries.len() - info.inner;
+                entries[first..].iter_mut().for_each(|entry| entry.inner = true);
+                Some(info)
+            }
+            _ => None,
+        };
         let last = sections.pop_if(|section| section.kind == SectionKind::Projection);
         let projection = match (header.method, last) {
             (Method::Subspace, Some(section)) => {
                 Some(parse_projection(body, section, &mut sections, &entries, (end, may_be_cut))?)
             }
             (Method::Subspace, None) => return refuse!("no projection"),
-            (_, Some(_)) => {
-                return refuse!("a projection in a file of method {}", header.method.name());
-            }
-            (_, None) => None,
+            (_, _) => None,
         };
-        if projection.is_none() && sections.last().is_some_and(|s| s.kind > SectionKind::Raw) {
-            return refuse!("planes without a projection");
-        }
-        Ok(Contents { header, sections, entries, plan, projection })
+        Ok(Contents { header, sections, entries, plan, projection, predictor })
     }
+}
+
+/// Refuses sections that files of this method do not have.
+fn check_kinds(sections: &[Section], method: Method) -> Result<(), Reason> {
+    let foreign = |section: &&Section| match section.kind {
+        SectionKind::Table | SectionKind::Symbols | SectionKind::Raw => false,
+        SectionKind::Projection | SectionKind::Plane => method != Method::Subspace,
+        SectionKind::Predictor | SectionKind::Order => method != Method::Predictor,
+    };
+    match sections.iter().find(foreign) {
+        Some(Section { kind, .. }) => {
+            refuse!("a section of kind {} in a file of method {}", kind.name(), method.name())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads the PREDICTOR section and checks the lengths of the ORDER sections.
+fn parse_predictor(
+    body: &[u8],
+    sections: &[Section],
+    entries: &[Entry],
+) -> Result<PredictorInfo, Reason> {
+    let first = sections.partition_point(|section| section.kind < SectionKind::Predictor);
+    let Some((section, orders)) = sections[first..].split_first() else {
+        return refuse!("no predictor");
+    };
+    if section.kind != SectionKind::Predictor
+        || orders.iter().any(|section| section.kind != SectionKind::Order)
+    {
+        return refuse!("not one predictor before the orders");
+    }
+    let info = predictor::decode(&body[section.range.clone()], entries)?;
+    let lengths: Vec<usize> = orders.iter().map(|section| section.range.len()).collect();
+    Permutations::new(info.tilings(entries)).check(&lengths)?;
+    Ok(info)
 }
 
 /// Reads a PROJECTION section, which ends at `end`, and appends it and the PLANE sections behind it.

@@ -29,15 +29,21 @@ pub enum SectionKind {
     Projection = 4,
     /// Entropy-coded bit planes of coefficients.
     Plane = 5,
+    /// How a predictor gives weights.
+    Predictor = 6,
+    /// Entropy-coded permutations of predicted tensors.
+    Order = 7,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 5] = [
+    const ALL: [SectionKind; 7] = [
         SectionKind::Table,
         SectionKind::Symbols,
         SectionKind::Raw,
         SectionKind::Projection,
         SectionKind::Plane,
+        SectionKind::Predictor,
+        SectionKind::Order,
     ];
 
     /// The name used in listings.
@@ -48,6 +54,8 @@ impl SectionKind {
             SectionKind::Raw => "raw",
             SectionKind::Projection => "projection",
             SectionKind::Plane => "plane",
+            SectionKind::Predictor => "predictor",
+            SectionKind::Order => "order",
         }
     }
 }

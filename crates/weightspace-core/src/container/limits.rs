@@ -33,12 +33,23 @@ pub(crate) const WEIGHTS_PER_COEFFICIENT: u64 = 1 << 16;
 pub(crate) const PRODUCT_ELEMENTS: u64 = 1 << 31;
 /// Elements of a tensor that is a product, for each element of its factors.
 pub(crate) const ELEMENTS_PER_FACTOR_ELEMENT: u64 = 1 << 16;
+/// Weights of all predicted tensors together.
+pub(crate) const PREDICTED_WEIGHTS: u64 = 1 << 31;
+/// Weights of all predicted tensors together, for each element of the inner tensors.
+pub(crate) const WEIGHTS_PER_INNER_ELEMENT: u64 = 1 << 16;
+/// Exchanges that each ORDER section but the last covers.
+pub(crate) const SECTION_EXCHANGES: usize = 1 << 16;
 /// Bytes of the content of a PLANE section.
 pub(crate) const PLANE_SECTION_BYTES: u64 = 1 << 27;
 
 /// Symbols that a SYMBOLS section of `bytes` bytes may cover.
 pub(crate) fn symbols_of(bytes: usize) -> usize {
     bytes.saturating_mul(512).saturating_add(1 << 16)
+}
+
+/// Exchanges that an ORDER section of `bytes` bytes may cover: each takes a bit at least.
+pub(crate) fn exchanges_of(bytes: usize) -> usize {
+    bytes.saturating_mul(8).saturating_add(64)
 }
 
 /// Bytes that a deflated RAW section of `bytes` bytes may cover.

@@ -3,6 +3,7 @@
 //!
 //! [`encode`] and [`write`](fn@write) take named tensors, each with its [`Coding`];
 //! [`encode_projected`] and [`write_projected`] also the coefficients that some of them are made of.
+//! [`encode_predicted`] and [`write_predicted`] also the predictor that gives some of them.
 //! *Inner* tensors stand in the table too, but are only what tensors of the network are made of.
 //! [`WspFile`] opens a file, lists what it holds and decodes it tensor by tensor.
 
@@ -11,7 +12,9 @@ pub(crate) mod error;
 mod file;
 mod framing;
 pub(crate) mod limits;
+pub(crate) mod order;
 pub(crate) mod plan;
+pub(crate) mod predictor;
 mod product;
 pub(crate) mod projection;
 pub(crate) mod quantized;
@@ -22,9 +25,12 @@ mod write;
 pub use error::WspError;
 pub use file::WspFile;
 pub use framing::{Section, SectionKind};
+pub use predictor::{Predicted, PredictedInfo, PredictedTensor, PredictorInfo};
 pub use projection::{Projected, ProjectionKey};
 pub use quantized::{OCTAVE_EIGHTHS, Quantized};
-pub use write::{encode, encode_projected, write, write_projected};
+pub use write::{
+    encode, encode_predicted, encode_projected, write, write_predicted, write_projected,
+};
 
 use crate::tensor::{DType, Tensor};
 
@@ -36,19 +42,23 @@ pub enum Method {
     Quantize = 0,
     /// Tensors as a few coefficients of a pseudo-random basis.
     Subspace = 1,
+    /// Tensors as the outputs of a small network.
+    Predictor = 2,
     /// Matrices as products of two thin ones.
     LowRank = 3,
 }
 
 impl Method {
-    /// Every method.
-    pub const ALL: [Method; 3] = [Method::Quantize, Method::Subspace, Method::LowRank];
+    /// Every method; the position of each is its code in the file.
+    pub const ALL: [Method; 4] =
+        [Method::Quantize, Method::Subspace, Method::Predictor, Method::LowRank];
 
     /// The name used in listings and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Quantize => "quantize",
             Method::Subspace => "subspace",
+            Method::Predictor => "predictor",
             Method::LowRank => "low-rank",
         }
     }
@@ -108,6 +118,11 @@ pub enum Coding {
         /// Dimensions, outermost first.
         shape: Vec<usize>,
     },
+    /// What a predictor gives; decodes to `f32`.
+    Predicted {
+        /// Dimensions, outermost first; at least one, and none is 0.
+        shape: Vec<usize>,
+    },
     /// Equal to the base's tensor of that name.
     Base {
         /// Element type.
@@ -135,6 +150,7 @@ impl Coding {
             Coding::Raw(tensor) => tensor.shape(),
             Coding::Constant { shape, .. }
             | Coding::Projected { shape }
+            | Coding::Predicted { shape }
             | Coding::Product { shape, .. }
             | Coding::Base { shape, .. } => shape,
             Coding::Quantized(quantized) => &quantized.shape,
@@ -146,7 +162,10 @@ impl Coding {
         match self {
             Coding::Raw(tensor) => tensor.dtype(),
             Coding::Constant { dtype, .. } | Coding::Base { dtype, .. } => *dtype,
-            Coding::Quantized(_) | Coding::Projected { .. } | Coding::Product { .. } => DType::F32,
+            Coding::Quantized(_)
+            | Coding::Projected { .. }
+            | Coding::Predicted { .. }
+            | Coding::Product { .. } => DType::F32,
         }
     }
 }

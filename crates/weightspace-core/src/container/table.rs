@@ -32,6 +32,8 @@ pub(crate) enum Storage {
     Base,
     /// The next two entries, which are inner.
     Product,
+    /// The predictor, which is made of inner entries.
+    Predicted,
 }
 
 impl Storage {
@@ -44,6 +46,7 @@ impl Storage {
             Storage::Projected => 4,
             Storage::Base => 5,
             Storage::Product => 6,
+            Storage::Predicted => 7,
         }
     }
 }
@@ -62,7 +65,11 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut origins = Vec::new();
     for entry in entries {
         match &entry.storage {
-            Storage::Raw | Storage::Projected | Storage::Base | Storage::Product => {}
+            Storage::Raw
+            | Storage::Projected
+            | Storage::Base
+            | Storage::Product
+            | Storage::Predicted => {}
             Storage::Constant { element } => out.extend_from_slice(element),
             Storage::Quantized { scale, origin, .. } => {
                 scales.push(scale.to_le_bytes());
@@ -236,6 +243,7 @@ fn take_storages(
             4 => Storage::Projected,
             5 => Storage::Base,
             6 => Storage::Product,
+            7 => Storage::Predicted,
             unknown => return refuse!("{} has the unknown coding {unknown}", quoted(&info.name)),
         });
     }
@@ -269,6 +277,13 @@ pub(super) fn check(entries: &[Entry], method: Method) -> Result<(), Reason> {
                 return refuse!("{name}: a projection decodes to f32, not {}", info.dtype);
             }
             Storage::Projected | Storage::Base => {}
+            Storage::Predicted if method != Method::Predictor => {
+                return refuse!("{name}: a prediction in a file of method {}", method.name());
+            }
+            Storage::Predicted if info.dtype != DType::F32 => {
+                return refuse!("{name}: a prediction decodes to f32, not {}", info.dtype);
+            }
+            Storage::Predicted => {}
             Storage::Product if method != Method::LowRank => {
                 return refuse!("{name}: a product in a file of method {}", method.name());
             }

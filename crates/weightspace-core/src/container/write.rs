@@ -7,7 +7,9 @@ use std::path::Path;
 
 use super::error::{Reason, WspError, refuse};
 use super::framing::{self, SectionKind};
+use super::order::Permutations;
 use super::plan::Plan;
+use super::predictor::{self, Predicted};
 use super::projection::{self, PlaneInfo, Projected};
 use super::table::{self, Entry, Storage, quoted};
 use super::{Coding, Header, Method, Quantized, limits, product, raw};
@@ -39,6 +41,20 @@ pub fn write_projected(
     write_bytes(path, &encode_projected(header, tensors, projected, coefficients)?)
 }
 
+/// As [`write()`], with the predictor of the predicted tensors.
+///
+/// # Errors
+/// `Unwritable` as [`encode_predicted`], `Io` if the file cannot be written.
+pub fn write_predicted(
+    path: &Path,
+    header: &Header,
+    tensors: &[(String, Coding)],
+    predicted: &Predicted,
+    inner: &[(String, Coding)],
+) -> Result<u64, WspError> {
+    write_bytes(path, &encode_predicted(header, tensors, predicted, inner)?)
+}
+
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
     let at = |source| WspError::io(path, source);
     let mut file = AtomicFile::create(path).map_err(at)?;
@@ -55,7 +71,7 @@ fn write_bytes(path: &Path, bytes: &[u8]) -> Result<u64, WspError> {
 /// representable, factors do not fit together, the method or a tensor needs a projection, or a limit of docs/format.md is
 /// exceeded.
 pub fn encode(header: &Header, tensors: &[(String, Coding)]) -> Result<Vec<u8>, WspError> {
-    encode_checked(header, tensors, None).map_err(unwritable)
+    encode_checked(header, tensors, Source::Stored).map_err(unwritable)
 }
 
 /// As [`encode`], with coefficients that the projected tensors are made of: those of all segments end
@@ -70,7 +86,33 @@ pub fn encode_projected(
     projected: &Projected,
     coefficients: &[i32],
 ) -> Result<Vec<u8>, WspError> {
-    encode_checked(header, tensors, Some((projected, coefficients))).map_err(unwritable)
+    encode_checked(header, tensors, Source::Projection(projected, coefficients)).map_err(unwritable)
+}
+
+/// As [`encode`], with the predictor of the predicted tensors. Its parts are `inner` tensors: a table for
+/// each axis if the encoding has such; weight [outputs, inputs] and bias [outputs] of each layer, of the
+/// first layer of [`Encoding::DirectTables`](crate::predictor::Encoding::DirectTables) only the bias; the
+/// masks of the masked tensors. All are [`Raw`](Coding::Raw), [`Constant`](Coding::Constant) or
+/// [`Quantized`](Coding::Quantized), of type f32, f16 or bf16, masks also bool. The method must be
+/// [`Predictor`](super::Method::Predictor).
+///
+/// # Errors
+/// `Unwritable` as [`encode`]; and if the predictor contradicts itself or the tensors.
+pub fn encode_predicted(
+    header: &Header,
+    tensors: &[(String, Coding)],
+    predicted: &Predicted,
+    inner: &[(String, Coding)],
+) -> Result<Vec<u8>, WspError> {
+    encode_checked(header, tensors, Source::Predictor(predicted, inner)).map_err(unwritable)
+}
+
+/// What tensors that are not stored are made of.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Stored,
+    Projection(&'a Projected, &'a [i32]),
+    Predictor(&'a Predicted, &'a [(String, Coding)]),
 }
 
 fn unwritable(Reason(reason): Reason) -> WspError {
@@ -80,17 +122,25 @@ fn unwritable(Reason(reason): Reason) -> WspError {
 fn encode_checked(
     header: &Header,
     tensors: &[(String, Coding)],
-    projection: Option<(&Projected, &[i32])>,
+    source: Source,
 ) -> Result<Vec<u8>, Reason> {
-    if (header.method == Method::Subspace) != projection.is_some() {
+    if (header.method == Method::Subspace) != matches!(source, Source::Projection(..)) {
         return refuse!("the method subspace, and no other, needs a projection");
+    }
+    if (header.method == Method::Predictor) != matches!(source, Source::Predictor(..)) {
+        return refuse!("the method predictor, and no other, needs a predictor");
     }
     for text in [&header.arch, &header.data, &header.preprocessing] {
         if text.len() > limits::TEXT_BYTES {
             return refuse!("a text of {} bytes in the header is too long", text.len());
         }
     }
-    let rows: Vec<Row> = tensors.iter().flat_map(|(name, coding)| Row::of(name, coding)).collect();
+    let mut rows: Vec<Row> =
+        tensors.iter().flat_map(|(name, coding)| Row::of(name, coding)).collect();
+    if let Source::Predictor(_, inner) = source {
+        let inner = inner.iter().map(|(name, coding)| (name.into(), coding));
+        rows.extend(inner.map(|(name, coding)| Row { name, coding, inner: true }));
+    }
     let entries = entries(&rows, header.method)?;
     let codings: Vec<&Coding> = rows.iter().map(|row| row.coding).collect();
     let mut out = Vec::new();
@@ -102,8 +152,14 @@ fn encode_checked(
     for content in raw_sections(&codings) {
         framing::put_section(&mut out, SectionKind::Raw, &content);
     }
-    if let Some((projected, coefficients)) = projection {
-        put_projection(&mut out, &entries, projected, coefficients)?;
+    match source {
+        Source::Stored => {}
+        Source::Projection(projected, coefficients) => {
+            put_projection(&mut out, &entries, projected, coefficients)?;
+        }
+        Source::Predictor(predicted, inner) => {
+            put_predictor(&mut out, &entries, predicted, inner.len())?;
+        }
     }
     let sum = framing::checksum(&out);
     out.extend_from_slice(&sum);
@@ -164,6 +220,7 @@ fn entry(name: &str, coding: &Coding) -> Result<Entry, Reason> {
         },
         Coding::Quantized(quantized) => quantized_storage(name, count, quantized)?,
         Coding::Projected { .. } => Storage::Projected,
+        Coding::Predicted { .. } => Storage::Predicted,
         Coding::Base { .. } => Storage::Base,
         Coding::Product { .. } => Storage::Product,
     };
@@ -242,6 +299,27 @@ fn put_projection(
     framing::put_checked_section(out, SectionKind::Projection, &content);
     for content in contents {
         framing::put_checked_section(out, SectionKind::Plane, &content);
+    }
+    Ok(())
+}
+
+fn put_predictor(
+    out: &mut Vec<u8>,
+    entries: &[Entry],
+    predicted: &Predicted,
+    inner: usize,
+) -> Result<(), Reason> {
+    let info = predicted.info(inner);
+    predictor::check(&info, entries)?;
+    let tilings = || info.tilings(entries);
+    let orders = predicted.tensors.iter().map(|tensor| &tensor.order);
+    for ((tiling, _), order) in tilings().zip(orders.clone()) {
+        order.check(&tiling)?;
+    }
+    framing::put_section(out, SectionKind::Predictor, &predictor::encode(&info));
+    let tensors = tilings().map(|(tiling, _)| tiling).zip(orders);
+    for content in Permutations::new(tilings()).encode(tensors) {
+        framing::put_section(out, SectionKind::Order, &content);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! From a `.wsp` file to tensors: one after the other in bounded memory, or any rows of any of them.
 
 mod expansion;
+mod prediction;
 mod product;
 mod rows;
 mod streams;
@@ -15,6 +16,7 @@ use crate::random::Key;
 use crate::state_dict::StateDict;
 use crate::tensor::{Tensor, TensorInfo};
 use expansion::Expansion;
+use prediction::Prediction;
 use rows::StoredRows;
 use streams::{RawBytes, Symbols};
 
@@ -30,12 +32,13 @@ pub struct DecodeOptions<'a> {
     pub planes: Option<usize>,
 }
 
-/// Decodes the tensors of a file. Its coefficients, if it has such, are in memory; weights are
-/// generated when they are asked for.
+/// Decodes the tensors of a file. Its coefficients or its predictor, if it has such, are in memory; weights
+/// are generated when they are asked for.
 pub struct Decoder<'a> {
     file: &'a WspFile,
     base: Option<&'a StateDict>,
     expansion: Option<Expansion>,
+    prediction: Option<Prediction>,
     stored: StoredRows<'a>,
     indices: HashMap<&'a str, usize>,
 }
@@ -78,11 +81,16 @@ impl<'a> Decoder<'a> {
             file,
             base: None,
             expansion: None,
+            prediction: None,
             stored: StoredRows::new(file),
             indices: HashMap::with_capacity(file.tensors().len()),
         };
         let entries = file.entries().iter().enumerate().filter(|(_, entry)| !entry.inner);
         decoder.indices.extend(entries.map(|(index, entry)| (entry.info.name.as_str(), index)));
+        if let Some(info) = file.predictor() {
+            let prediction = Prediction::new(file, info, |index| decoder.whole(index));
+            decoder.prediction = Some(prediction.map_err(|reason| reason.at(&file.path))?);
+        }
         let Some(projected) = file.projection() else { return Ok(decoder) };
         let path = || file.path.clone();
         if let Some(hash) = projected.base_hash {
@@ -121,7 +129,8 @@ impl<'a> Decoder<'a> {
             let entry = &entries[index];
             match &entry.storage {
                 Storage::Raw => raw.tensor(entry),
-                Storage::Quantized { scale, exponents, .. } => {
+                // The predictor is often in the same section, and that is still there.
+                Storage::Quantized { scale, exponents, .. } if self.prediction.is_none() => {
                     symbols.tensor(index, entry, *scale, *exponents)
                 }
                 _ => self.part(index, 0..entry.info.element_count(), entry.info.shape.clone()),
@@ -185,7 +194,7 @@ impl<'a> Decoder<'a> {
         self.part(index, rows.start * row..rows.end * row, shape)
     }
 
-    /// Consecutive elements of a tensor, of a product whole rows, as a tensor of that shape.
+    /// Consecutive elements of a tensor, of a product or prediction whole rows, as a tensor of that shape.
     fn part(
         &self,
         index: usize,
@@ -213,9 +222,26 @@ impl<'a> Decoder<'a> {
                 let base = expansion.needs_base().then(|| self.of_base(entry)).transpose()?;
                 return Ok(Tensor::from_f32(shape, &expansion.weights(index, elements, base)?));
             }
+            Storage::Predicted => {
+                let Some(prediction) = &self.prediction else {
+                    return refuse!("{} without a predictor", quoted(&info.name));
+                };
+                let (mut weights, mask) = prediction.weights(index, elements.clone())?;
+                if let Some(mask) = mask {
+                    let mask = self.part(mask, elements, vec![weights.len()])?;
+                    weights.iter_mut().zip(&*mask.to_f32()).for_each(|(w, mask)| *w *= mask);
+                }
+                return Ok(Tensor::from_f32(shape, &weights));
+            }
             Storage::Product => return self.product_rows(index, elements, shape),
         };
         Ok(Tensor::from_bytes(info.dtype, shape, bytes))
+    }
+
+    /// All elements of a tensor.
+    fn whole(&self, index: usize) -> Result<Vec<f32>, Reason> {
+        let count = self.file.entries()[index].info.element_count();
+        Ok(self.part(index, 0..count, vec![count])?.to_f32().into_owned())
     }
 
     /// Whole rows of a product.

@@ -1,6 +1,7 @@
 //! Entropy coding of quantised tensors: adaptive models of binary decisions and a range coder,
 //! in integer arithmetic alone, so that every machine decodes the same values.
 
+pub(crate) mod exchanges;
 mod integers;
 mod mixing;
 mod model;

@@ -14,9 +14,10 @@ mod sine;
 mod tiling;
 
 pub use decoder::{Features, Linear, Predictor};
+pub(crate) use decoder::{LAYERS, check_layers};
 pub use encoding::Encoding;
 pub use grid::{AXES, CoordinateScale, Grid};
-pub use order::Order;
+pub use order::{Order, OrderKind};
 pub use tiling::Tiling;
 
 /// Outputs that a layer of a predictor, and features that a coordinate, may have.

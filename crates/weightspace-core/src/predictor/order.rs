@@ -27,14 +27,32 @@ pub enum Order {
 
 /// The kinds of [`Order`]. The discriminants are the codes in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OrderKind {
+pub enum OrderKind {
+    /// [`Order::Identity`].
     Identity = 0,
+    /// [`Order::Axes`].
     Axes = 1,
+    /// [`Order::InFilter`].
     InFilter = 2,
+    /// [`Order::CrossFilter`].
     CrossFilter = 3,
 }
 
 impl OrderKind {
+    /// Every kind; the position of each is its code in files.
+    pub const ALL: [OrderKind; 4] =
+        [OrderKind::Identity, OrderKind::Axes, OrderKind::InFilter, OrderKind::CrossFilter];
+
+    /// The name used in listings and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OrderKind::Identity => "identity",
+            OrderKind::Axes => "axes",
+            OrderKind::InFilter => "in-filter",
+            OrderKind::CrossFilter => "cross-filter",
+        }
+    }
+
     /// Number of permutations and length of each, in the order in which they are stored.
     pub(crate) fn permutations(self, tiling: &Tiling) -> [(usize, usize); 2] {
         let (filters, tiles) = (tiling.filters(), tiling.tiles_per_filter());
@@ -48,7 +66,18 @@ impl OrderKind {
 }
 
 impl Order {
-    pub(crate) fn kind(&self) -> OrderKind {
+    /// The order of that kind with these permutations, those of [`OrderKind::permutations`].
+    pub(crate) fn from_permutations(kind: OrderKind, first: Vec<u32>, second: Vec<u32>) -> Self {
+        match kind {
+            OrderKind::Identity => Order::Identity,
+            OrderKind::Axes => Order::Axes { filters: first, tiles: second },
+            OrderKind::InFilter => Order::InFilter { filters: first, tiles: second },
+            OrderKind::CrossFilter => Order::CrossFilter(first),
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> OrderKind {
         match self {
             Order::Identity => OrderKind::Identity,
             Order::Axes { .. } => OrderKind::Axes,
