@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use weightspace::predictor::{
-    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstructed,
-    Reconstruction, ReconstructionConfig, Target, TargetConfig, progressive,
+    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Recipe, Reconstructed,
+    Reconstruction, ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors,
+    progressive,
 };
+use weightspace::quantize::Images;
+use weightspace_core::container::{Header, Method, WspFile};
 use weightspace_core::random::{Key, Stream};
 use weightspace_core::{Checkpoint, StateDict, Tensor};
+use weightspace_nn::data;
 use weightspace_nn::init::Initialisation;
+use weightspace_nn::loss::{Distillation, Loss};
 use weightspace_nn::net::{Net, NetBuilder, Window};
 use weightspace_nn::train::{CheckpointPolicy, Observer, Parameterization, RunFolder, Silent};
 use weightspace_nn::{Engine, ModelState, arch};
@@ -348,4 +353,128 @@ fn networks_that_cannot_be_predicted_are_refused() {
     assert_eq!(message(&net, &weights, &all), "tensor c.weight holds NaN or infinite values");
     weights.insert("c.weight", Tensor::from_f32(vec![2], &[0.0; 2]));
     assert_eq!(message(&net, &weights, &all), "tensor c.weight has 2 elements, expected 576");
+}
+
+/// The state dict that a file decodes to.
+fn decoded(bytes: Vec<u8>) -> StateDict {
+    WspFile::from_bytes("test", bytes).unwrap().state_dict().unwrap()
+}
+
+fn header() -> Header {
+    Header { method: Method::Predictor, arch: "small".into(), ..Header::default() }
+}
+
+/// A file's weights are those of the rounded coefficients, and everything else is nearly what it was.
+#[test]
+fn files_hold_what_was_trained() {
+    for encoding in ENCODINGS {
+        for ordering in Ordering::ALL {
+            let (net, mut weights) = small();
+            let mut values = weights.get("a.weight").unwrap().to_f32().into_owned();
+            values.iter_mut().step_by(4).for_each(|v| *v = 0.0);
+            weights.insert("a.weight", Tensor::from_f32(vec![6, 3, 3, 3], &values));
+            let config = TargetConfig {
+                ordering,
+                linear_tile: Some(2),
+                scales: true,
+                mask: true,
+                ..TargetConfig::default()
+            };
+            let target = Target::new(&net, &weights, &config).unwrap();
+            let model = model(&target, encoding);
+            let coefficients = model.initial(4);
+            let inner = inner_tensors(&model, &coefficients, 16);
+            let state = target.state_dict();
+            let bytes = encode(&header(), &net, &target, &model, inner, state).unwrap();
+            let found = decoded(bytes);
+            assert_eq!(found.len(), state.len());
+            let expected = predicted(&net, &model, &target, &coefficients);
+            for tensor in target.tensors() {
+                let found = found.get(&tensor.name).unwrap().to_f32();
+                let error = largest_difference(&found, &expected[tensor.weights.clone()]);
+                assert!(error < 2e-4, "{encoding:?} {ordering} {}: {error}", tensor.name);
+            }
+            let zero =
+                found.get("a.weight").unwrap().to_f32().iter().filter(|v| **v == 0.0).count();
+            assert!(zero >= 41, "{zero} zeros");
+            let bias = |state: &StateDict| state.get("d.bias").unwrap().to_f32().into_owned();
+            assert!(largest_difference(&bias(&found), &bias(state)) < 1e-4);
+            let images = normal(3 * net.input_len(), 1);
+            let logits = |state: &StateDict| {
+                let mut logits = vec![0.0; 3 * 5];
+                Engine::new(&net, state).unwrap().forward(&images, &mut logits).unwrap();
+                logits
+            };
+            let mut same = state.clone();
+            for (index, tensor) in target.tensors().iter().enumerate() {
+                let shape = target.grid().tensors()[index].0.shape.clone();
+                let values = &expected[tensor.weights.clone()];
+                same.insert(tensor.name.clone(), Tensor::from_f32(shape, values));
+            }
+            assert!(largest_difference(&logits(&found), &logits(&same)) < 2e-3);
+        }
+    }
+}
+
+/// All of a recipe, with images and without: the file's network is nearer to the original than its
+/// mean, and distillation makes its answers nearer.
+#[test]
+fn recipes_make_files() {
+    let digits = data::open("digits", None, data::Split::Train).unwrap();
+    let (mut net, x) = NetBuilder::maps(1, 8, 8);
+    let x = net.conv("a", x, 8, Window::same(3), false);
+    let x = net.batch_norm("norm", x);
+    let x = net.relu(x);
+    let x = net.conv("b", x, 8, Window::strided(3, 2), false);
+    let x = net.relu(x);
+    let x = net.global_avg_pool(x);
+    net.linear("c", x, 10);
+    let net = net.finish("small");
+    let weights = ModelState::initial(&net, Initialisation::default(), 3).to_state_dict(&net);
+    let preprocessing = "unit".parse().unwrap();
+    let images = Images { train: &digits, preprocessing: &preprocessing };
+    let recipe = Recipe {
+        model: ModelConfig { encoding: ENCODINGS[1], hidden: 8, layers: 3 },
+        steps: 200,
+        epochs: 2,
+        ..Recipe::default()
+    };
+    let run = |images| {
+        let (mut observer, header) = (Silent, header());
+        compress(&header, &net, &weights, images, &recipe, 1, &mut observer).unwrap()
+    };
+    let divergence = |bytes: Vec<u8>| -> f64 {
+        let images = normal(64 * 64, 9);
+        let logits = |state: &StateDict| {
+            let mut logits = vec![0.0; 640];
+            Engine::new(&net, state).unwrap().forward(&images, &mut logits).unwrap();
+            logits
+        };
+        let (teacher, own) = (logits(&weights), logits(&decoded(bytes)));
+        Distillation::new(&teacher, 10).evaluate(0, &own, &mut vec![0.0; 640])
+    };
+    let (plain, distilled) = (run(None), run(Some(images)));
+    assert_eq!((plain.coefficients, plain.predicted), (15 * 8 + 8 + 72 + 81, 72 + 576));
+    assert_eq!(run(None).bytes, plain.bytes);
+    let (before, after) = (divergence(plain.bytes), divergence(distilled.bytes));
+    assert!(after < before, "{before} to {after}");
+    let wrong = Recipe { bits: 1, ..recipe.clone() };
+    let error = compress(&header(), &net, &weights, None, &wrong, 0, &mut Silent).unwrap_err();
+    assert_eq!(error.to_string(), "1 bits of a predictor's weight, expected 2 to 16");
+}
+
+#[test]
+fn presets_have_the_published_sizes() {
+    let net = arch::build("resnet20", &Default::default()).unwrap();
+    let weights = ModelState::initial(&net, Initialisation::default(), 0).to_state_dict(&net);
+    let count = |name: &str| {
+        let recipe = Recipe::preset(name).unwrap();
+        let config = TargetConfig { ordering: Ordering::Identity, ..recipe.target };
+        let target = Target::new(&net, &weights, &config).unwrap();
+        assert_eq!((target.element_count(), target.grid().row_count()), (267_696, 29_744));
+        Model::new(target.grid(), target.head(), &recipe.model).unwrap().coefficients().len()
+    };
+    assert_eq!(count("paper-h140"), 94_229);
+    assert_eq!(count("small"), 3 * 100 * 100 + (24 + 13) * 100 + 9);
+    assert_eq!(count("best"), (19 + 64 + 66) * 140 + 140 + 3 * 141 * 140 + 141 * 9);
 }

@@ -48,7 +48,7 @@ pub struct Cli {
 pub enum Command {
     Demo(demo::Demo),
     Inspect(inspect::Inspect),
-    Compress(compress::Compress),
+    Compress(Box<compress::Compress>),
     Decompress(decompress::Decompress),
     Verify(verify::Verify),
     Diff(diff::Diff),

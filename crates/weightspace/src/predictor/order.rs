@@ -59,6 +59,10 @@ impl Ordering {
         match self {
             Ordering::Identity | Ordering::Free => Order::Identity,
             Ordering::Axes => axes(&Kernels::new(tiling, weights)),
+            // Filters of one tile are all there is to order.
+            Ordering::InFilter if tiling.tiles_per_filter() == 1 => {
+                axes(&Kernels::new(tiling, weights))
+            }
             Ordering::InFilter => in_filter(&Kernels::new(tiling, weights)),
             Ordering::CrossFilter => {
                 let kernels = Kernels::new(tiling, weights);

@@ -77,7 +77,10 @@ fn codings(
     quantizer: Quantizer,
 ) -> Result<Vec<(String, Coding)>, EngineError> {
     let coding = |spec: ParameterSpec| {
-        let coding = coding(net, &spec, tensors, quantizer)?;
+        let coding = match is_projected(spec.kind) {
+            true => Coding::Projected { shape: spec.shape },
+            false => dense_coding(net, &spec, tensors, quantizer)?,
+        };
         Ok((spec.name, coding))
     };
     net.parameters().into_iter().map(coding).collect()
@@ -101,16 +104,15 @@ fn codings_of_base(net: &Net, base: &StateDict) -> Vec<(String, Coding)> {
     net.parameters().into_iter().map(coding).collect()
 }
 
-fn coding(
+/// How a tensor of a normalisation, or another vector, is stored: a batch normalisation as the two vectors
+/// that it comes to.
+pub(crate) fn dense_coding(
     net: &Net,
     spec: &ParameterSpec,
     tensors: &StateDict,
     quantizer: Quantizer,
 ) -> Result<Coding, EngineError> {
     let shape = spec.shape.clone();
-    if is_projected(spec.kind) {
-        return Ok(Coding::Projected { shape });
-    }
     let constant = |value| Coding::Constant { dtype: DType::F32, shape: shape.clone(), value };
     let eps = match net.node(spec.node).op {
         Op::BatchNorm { eps, .. } => Some(eps),

@@ -18,6 +18,7 @@ mod regress;
 mod tensors;
 
 pub use config::{Norms, Split, SubspaceConfig};
+pub(crate) use file::dense_coding;
 pub use file::{EncodeError, FileOptions, encode};
 pub use map::Map;
 pub use parameterization::Subspace;
