@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 use weightspace_nn::loss::{
-    CrossEntropy, Distillation, FeatureDistance, FeatureDistillation, Loss, MaskedMeanSquaredError,
-    NegativeLogLikelihood,
+    CrossEntropy, Distillation, FeatureDistance, FeatureDistillation, Linear, Loss,
+    MaskedMeanSquaredError, NegativeLogLikelihood, SquareRoot,
 };
 
 const GOLDEN: &str = include_str!("../../../tests/golden/losses/losses.json");
@@ -151,6 +151,22 @@ fn samples_are_checked() {
     CrossEntropy::new(&[0, 1], 2).evaluate(1, &[0.0; 4], &mut [0.0; 4]);
 }
 
+/// The root is of the whole batch: its gradient is that of the sum times what the sum says.
+#[test]
+fn roots_are_of_the_whole_batch() {
+    let root = SquareRoot(MaskedMeanSquaredError::new(&[0.0; 4], 2));
+    let outputs = [3.0, 1.0, 1.0, 5.0];
+    let mut gradient = [0.0; 4];
+    let parts = outputs.chunks(2).zip(gradient.chunks_mut(2)).enumerate();
+    let sum: f64 = parts.map(|(i, (outputs, gradient))| root.evaluate(i, outputs, gradient)).sum();
+    let (value, factor) = root.of_sum(sum);
+    assert_eq!(value, 3.0);
+    let found = gradient.map(|g| f64::from(g) * factor);
+    let expected = outputs.map(|output| f64::from(output) / (4.0 * 3.0));
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-7), "{found:?}");
+    assert_eq!(root.of_sum(0.0), (0.0, 0.0));
+}
+
 /// Central differences of the loss in the direction of every output.
 fn check_differences(loss: &dyn Loss, outputs: &[f32], step: f32, tolerance: f64) {
     let mut gradient = vec![0.0; outputs.len()];
@@ -188,13 +204,14 @@ proptest! {
             .with_alpha(alpha)
             .with_labels(&labels);
         let features = FeatureDistillation::new(&target, 11);
-        let losses: [&dyn Loss; 6] = [
+        let losses: [&dyn Loss; 7] = [
             &cross_entropy,
             &NegativeLogLikelihood::new(&labels, 11),
             &distillation,
             &MaskedMeanSquaredError::new(&target, 11).with_mask(&mask),
             &features,
             &features.with_distance(FeatureDistance::Norm),
+            &Linear::new(&target, 11),
         ];
         for loss in losses {
             check_differences(loss, &outputs, 1e-2, 1e-4);

@@ -8,6 +8,7 @@ pub mod comm;
 pub mod curve;
 pub mod low_rank;
 pub mod method;
+pub mod predictor;
 pub mod quantize;
 pub mod report;
 pub mod subspace;

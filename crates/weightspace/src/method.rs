@@ -12,7 +12,7 @@ pub struct MethodInfo {
 }
 
 /// Every method, in the order of the codes in files.
-pub static METHODS: [MethodInfo; 3] = [
+pub static METHODS: [MethodInfo; 4] = [
     MethodInfo {
         method: Method::Quantize,
         title: "Weights as integers of 2 to 8 bits times scales, entropy-coded",
@@ -20,6 +20,10 @@ pub static METHODS: [MethodInfo; 3] = [
     MethodInfo {
         method: Method::Subspace,
         title: "A key and a few coefficients of a pseudo-random basis (PRANC), to be trained",
+    },
+    MethodInfo {
+        method: Method::Predictor,
+        title: "A small network that gives the weights from their coordinates (NeRN, decoupled training)",
     },
     MethodInfo {
         method: Method::LowRank,

@@ -18,8 +18,10 @@
 mod cross_entropy;
 mod distillation;
 mod feature_distillation;
+mod linear;
 mod negative_log_likelihood;
 mod softmax;
+mod square_root;
 mod squared_error;
 
 use std::ops::Range;
@@ -27,7 +29,9 @@ use std::ops::Range;
 pub use cross_entropy::CrossEntropy;
 pub use distillation::Distillation;
 pub use feature_distillation::{FeatureDistance, FeatureDistillation};
+pub use linear::Linear;
 pub use negative_log_likelihood::NegativeLogLikelihood;
+pub use square_root::SquareRoot;
 pub use squared_error::MaskedMeanSquaredError;
 
 /// A loss for one batch.
@@ -41,6 +45,13 @@ pub trait Loss: Sync {
     /// # Panics
     /// If `outputs` are not whole rows of samples of the batch or `gradient` has another length.
     fn evaluate(&self, first_sample: usize, outputs: &[f32], gradient: &mut [f32]) -> f64;
+
+    /// The loss of the batch, given the sum of what all samples contribute, and the factor that all
+    /// gradients then have: for losses that are a function of such a sum. Where several losses are summed
+    /// it is not asked for.
+    fn of_sum(&self, sum: f64) -> (f64, f64) {
+        (sum, 1.0)
+    }
 }
 
 /// Size of the outputs of a batch.

@@ -51,7 +51,7 @@ pub struct Cli {
 pub enum Command {
     Demo(demo::Demo),
     Inspect(inspect::Inspect),
-    Compress(compress::Compress),
+    Compress(Box<compress::Compress>),
     Decompress(decompress::Decompress),
     Verify(verify::Verify),
     Diff(diff::Diff),

@@ -77,7 +77,10 @@ fn codings(
     quantizer: Quantizer,
 ) -> Result<Vec<(String, Coding)>, EngineError> {
     let coding = |spec: ParameterSpec| {
-        let coding = coding(net, &spec, tensors, quantizer)?;
+        let coding = match is_projected(spec.kind) {
+            true => Coding::Projected { shape: spec.shape },
+            false => vectors::coding(net, &spec, tensors, quantizer)?,
+        };
         Ok((spec.name, coding))
     };
     net.parameters().into_iter().map(coding).collect()
@@ -99,16 +102,4 @@ fn codings_of_base(net: &Net, base: &StateDict) -> Vec<(String, Coding)> {
         (spec.name, coding)
     };
     net.parameters().into_iter().map(coding).collect()
-}
-
-fn coding(
-    net: &Net,
-    spec: &ParameterSpec,
-    tensors: &StateDict,
-    quantizer: Quantizer,
-) -> Result<Coding, EngineError> {
-    match is_projected(spec.kind) {
-        true => Ok(Coding::Projected { shape: spec.shape.clone() }),
-        false => vectors::coding(net, spec, tensors, quantizer),
-    }
 }

@@ -158,7 +158,8 @@ impl TrainingEngine {
         assert_eq!(gradient.len(), weights.len(), "gradient of every weight");
         self.start(weights, batch, true);
         self.run(weights, batch, Some((loss, taps)), true);
-        self.finish(gradient)
+        let sum = self.finish(gradient);
+        whole_loss(sum, loss, taps, gradient)
     }
 
     /// The outputs of this rank's samples `[samples, width]`. In an engine that is planned for losses on whole
@@ -195,7 +196,8 @@ impl TrainingEngine {
             self.run_phase(batch, Some((loss, taps)), phase, Direction::Backward);
             self.finish_gradients(batch, phase);
         }
-        self.finish(gradient)
+        let sum = self.finish(gradient);
+        whole_loss(sum, loss, taps, gradient)
     }
 
     /// The gradient of the inputs after a step, sample by sample; where it was asked for.
@@ -394,6 +396,18 @@ impl TrainingEngine {
         self.options.comm.sum_f64(&mut loss);
         loss[0]
     }
+}
+
+/// The loss of a batch from the sum over its samples; changes the gradient to that of the loss.
+fn whole_loss(sum: f64, loss: &dyn Loss, taps: &[&dyn Loss], gradient: &mut [f32]) -> f64 {
+    if !taps.is_empty() {
+        return sum;
+    }
+    let (value, factor) = loss.of_sum(sum);
+    if factor != 1.0 {
+        gradient.iter_mut().for_each(|g| *g *= factor as f32);
+    }
+    value
 }
 
 /// Which way a phase runs.

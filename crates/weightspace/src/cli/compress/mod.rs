@@ -1,6 +1,7 @@
 //! `weightspace compress`: a model into one small `.wsp` file.
 
 mod low_rank;
+mod predictor;
 mod quantize;
 mod shared;
 mod subspace;
@@ -21,6 +22,7 @@ use weightspace_nn::Net;
 use weightspace_nn::data::{Preprocessing, Split};
 
 use self::low_rank::LowRankArgs;
+use self::predictor::PredictorArgs;
 use self::quantize::QuantizeArgs;
 use self::shared::SharedArgs;
 use self::subspace::RegressionArgs;
@@ -59,6 +61,8 @@ pub struct Compress {
     #[command(flatten)]
     low_rank: LowRankArgs,
     #[command(flatten)]
+    predictor: PredictorArgs,
+    #[command(flatten)]
     subspace: RegressionArgs,
     /// Print what would be done, and write nothing
     #[arg(long)]
@@ -76,6 +80,7 @@ impl Compress {
         let of_methods = [
             (Method::Quantize, self.quantize.first_given()),
             (Method::Subspace, self.subspace.first_given()),
+            (Method::Predictor, self.predictor.first_given()),
             (Method::LowRank, self.low_rank.first_given()),
         ];
         let mut others = of_methods.into_iter().filter(|(of, _)| *of != method);
@@ -175,6 +180,13 @@ impl<'a> Job<'a> {
                 let (bytes, regression) = named?;
                 (bytes, Some(regression.kept_energy))
             }
+            Method::Predictor => {
+                let net = self.model.net(&self.arguments.arch.arch)?;
+                let predictor = &self.arguments.predictor;
+                let product = predictor.encode(&header, &net, &weights, self.images(), global);
+                let named = product.with_context(|| self.model.path().display().to_string());
+                (named?.bytes, None)
+            }
             _ => (self.encoded(&header, &weights, global)?, None),
         };
         AtomicFile::write_bytes(path, &bytes).with_context(|| path.display().to_string())?;
@@ -190,6 +202,12 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// The training images, if there are any.
+    fn images(&self) -> Option<Images<'_>> {
+        let setup = self.setup.as_ref()?;
+        Some(Images { train: &setup.dataset, preprocessing: &setup.preprocessing })
+    }
+
     /// The bytes of a file of the methods quantize and low-rank.
     fn encoded(
         &self,
@@ -197,10 +215,7 @@ impl<'a> Job<'a> {
         weights: &StateDict,
         global: &Global,
     ) -> anyhow::Result<Vec<u8>> {
-        let images = self
-            .setup
-            .as_ref()
-            .map(|s| Images { train: &s.dataset, preprocessing: &s.preprocessing });
+        let images = self.images();
         let bar = Bar::new(global);
         let progress = |phase: &str, done, total| bar.report(phase, done, total);
         let (net, with_data) = (self.net.as_ref(), self.arguments.data.is_some());
@@ -293,6 +308,7 @@ impl<'a> Plan<'a> {
         let Job { arguments, model, net, header, .. } = job;
         let estimated_bytes = match header.method {
             Method::Subspace => arguments.subspace.estimated_bytes(net.as_ref()),
+            Method::Predictor => arguments.predictor.estimated_bytes(net.as_ref()),
             Method::LowRank => arguments.low_rank.estimated_bytes(&arguments.shared, model),
             _ => arguments.quantize.estimated_bytes(&arguments.shared, model),
         };

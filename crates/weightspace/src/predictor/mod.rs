@@ -1,0 +1,31 @@
+//! A small network that gives the weights of another one, kernel by kernel, from their coordinates
+//! (NeRN, Ashkenazi et al. 2022), and its training in phases (Choi et al., "Decoupled training").
+//!
+//! What a predictor is and how it is decoded is in [`weightspace_core::predictor`]; here is what makes
+//! one. A [`Target`] says what is predicted, a [`Model`] what predicts.
+
+mod file;
+mod fold;
+mod last_layer;
+mod model;
+mod nearest;
+mod noise;
+mod order;
+mod predicted;
+mod recipe;
+mod reconstruction;
+mod rounds;
+mod target;
+mod tour;
+
+pub use file::{encode, inner_tensors};
+pub use fold::Folded;
+pub use model::{Coefficients, EncodingConfig, Model, ModelConfig};
+pub use noise::NoiseInputs;
+pub use order::{Ordering, free_permutations, freely_ordered, mean_neighbour_cosine};
+pub use predicted::{Others, PredictedWeights};
+pub use recipe::{PRESETS, Preset, Product, Recipe, RecipeError, compress};
+pub use reconstruction::{Objective, Reconstruction, ReconstructionConfig};
+pub use rounds::{Reconstructed, Round, progressive};
+pub use target::{Coordinates, Target, TargetConfig, TargetError, TargetTensor};
+pub use tour::{Similarity, tour};
