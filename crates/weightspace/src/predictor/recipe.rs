@@ -14,7 +14,7 @@ use weightspace_nn::{Engine, ModelState, Net};
 
 use super::{
     EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstruction,
-    ReconstructionConfig, Target, TargetConfig, TargetError, encode, inner_tensors,
+    ReconstructionConfig, Target, TargetConfig, TargetError, VECTOR_BITS, encode, inner_tensors,
 };
 use crate::quantize::Images;
 use crate::subspace::EncodeError;
@@ -207,7 +207,7 @@ pub fn compress(
         coefficients = distil(net, start, images, recipe, seed, observer)?;
     }
     let inner = inner_tensors(&model, &coefficients, recipe.bits);
-    let bytes = encode(header, net, &target, &model, inner, target.state_dict())?;
+    let bytes = encode(header, net, &target, &model, inner, target.state_dict(), VECTOR_BITS)?;
     let (coefficients, predicted) = (coefficients.len(), target.element_count());
     Ok(Product { bytes, coefficients, predicted, error })
 }
