@@ -239,7 +239,7 @@ fn distil(
     observer: &mut dyn Observer,
 ) -> Result<Vec<f32>, RecipeError> {
     let teacher = Engine::new(net, target.state_dict())?;
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0 };
+    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
     let adam = Adam { learning_rate: recipe.learning_rate, ..Adam::default() };
     let config = TrainConfig {
         epochs: recipe.epochs,

@@ -135,6 +135,10 @@ struct TeacherFlags {
     /// Weight of the teacher; the labels have the rest of 1 [default: 0.9, for --method predictor 1]
     #[arg(long, value_name = "A")]
     alpha: Option<f32>,
+    /// Weight of the distances of feature maps (of every batch normalisation and sum) from the teacher's
+    /// [default: 0]
+    #[arg(long, value_name = "X")]
+    feature_weight: Option<f64>,
     /// Ask the teacher about noise, within this range on both sides of 0, and not about images [default
     /// range: 1]
     #[arg(long, value_name = "RANGE", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
@@ -326,10 +330,16 @@ impl TeacherFlags {
             let distillation = config.training.distillation.get_or_insert_default();
             set(&mut distillation.temperature, &self.temperature);
             set(&mut distillation.alpha, &self.alpha);
+            set(&mut distillation.features, &self.feature_weight);
+            let both = distillation.features > 0.0 && config.noise_inputs.is_some();
+            ensure!(!both, "--feature-weight and --noise-inputs: feature maps are those of images");
         }
-        let given = self.temperature.or(self.alpha).or(config.noise_inputs);
-        let without = given.is_some() && !is_taught;
-        ensure!(!without, "--temperature, --alpha and --noise-inputs need a --teacher");
+        let given = self.temperature.or(self.alpha).or(config.noise_inputs).is_some();
+        let without = (given || self.feature_weight.is_some()) && !is_taught;
+        ensure!(
+            !without,
+            "--temperature, --alpha, --feature-weight and --noise-inputs need a --teacher"
+        );
         Ok(())
     }
 }

@@ -6,11 +6,13 @@ use anyhow::{Context, bail, ensure};
 use weightspace::predictor::TuningPlan;
 use weightspace::quantize::Images;
 use weightspace::quantize::aware::AwarePlan;
-use weightspace_core::{StateDict, WspFile};
 use weightspace_core::container::{Header, Method};
+use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::engine::EngineError;
 use weightspace_nn::kernels::simd::InstructionSet;
+use weightspace_nn::train::feature_maps;
 use weightspace_nn::{Engine, ModelState, Net};
 
 use super::config::RunConfig;
@@ -62,10 +64,10 @@ impl Inputs {
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
         let tensors = init.as_ref().map(Model::state_dict).transpose()?;
         let (teacher, teacher_hash) = match &config.teacher {
-            Some(path) => Some(teacher(path)?).unzip(),
+            Some(path) => Some(teacher(path, &config)?).unzip(),
             // A predictor learns from the original.
             None => match tensors.as_ref().filter(|_| config.predictor.is_some()) {
-                Some(tensors) => (Some(Engine::new(&net, tensors)?), None),
+                Some(tensors) => (Some(teaching(&net, tensors, &config)?), None),
                 None => (None, None),
             },
         };
@@ -247,10 +249,17 @@ fn network(
 }
 
 /// The network to learn from, and the hash of its tensors.
-fn teacher(path: &Path) -> anyhow::Result<(Engine, String)> {
+fn teacher(path: &Path, config: &RunConfig) -> anyhow::Result<(Engine, String)> {
     let model = Model::open(path)?;
     let net = model.net(&ArchChoice::Auto)?;
     let tensors = model.state_dict()?;
-    let engine = Engine::new(&net, &tensors).with_context(|| path.display().to_string())?;
+    let engine = teaching(&net, &tensors, config).with_context(|| path.display().to_string())?;
     Ok((engine, hash(&tensors)))
+}
+
+/// The engine of a teacher, with the feature maps that are asked for.
+fn teaching(net: &Net, tensors: &StateDict, config: &RunConfig) -> Result<Engine, EngineError> {
+    let weight = config.training.distillation.map_or(0.0, |distillation| distillation.features);
+    let taps = if weight > 0.0 { feature_maps(net) } else { Vec::new() };
+    Engine::with_taps(net, tensors, &taps)
 }

@@ -19,13 +19,8 @@ pub const COMPRESSED_MODEL: &str = "model.wsp";
 pub const MODEL_CONFIG: &str = "config.json";
 
 /// Parts of a record that may differ in a continuation: files are compared by their contents.
-const FREE: [&str; 5] = [
-    ".version",
-    ".config.init",
-    ".config.teacher",
-    ".config.base",
-    ".config.predictor_file",
-];
+const FREE: [&str; 5] =
+    [".version", ".config.init", ".config.teacher", ".config.base", ".config.predictor_file"];
 
 /// What a run is.
 #[derive(Serialize)]

@@ -19,6 +19,9 @@ const RELATIVE_STEPS: (f64, f64) = (1e-3, 4.0);
 /// Times that the interval of steps is halved, by their logarithm.
 const HALVINGS: usize = 14;
 
+/// Times that the steps of what was trained may grow by a tenth so that the file meets its target.
+const COARSER: usize = 40;
+
 /// Why a predictor cannot be trained on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -131,7 +134,7 @@ impl TuningPlan {
     }
 
     /// The file of what was trained; with a target at most as large as this: if the price with which weights were
-    /// trained gives more, the price of rounding rises.
+    /// trained gives more, the price of rounding rises, and where that is not enough, the steps grow.
     ///
     /// # Errors
     /// If the target is out of reach.
@@ -147,14 +150,21 @@ impl TuningPlan {
         self.predicted(net, config, 1).write_others(trained, &mut weights);
         let state = ModelState { weights, running: self.running.clone() }.to_state_dict(net);
         let coefficients = &trained[..model.coefficients().len()];
-        let file = |price: f64| {
-            let integers = self.integers(config, coefficients, price);
-            self.file(net, header, config, integers, &state)
-        };
-        let Some(most) = config.target_bytes else { return Ok(file(0.0)?) };
-        let found = smallest_price(config.rounding_price, most, file)?;
-        let rest = || self.empty_file(net, header, config, &state).unwrap_or_default();
-        found.ok_or_else(|| TuningError::OutOfReach { target: most, rest: rest() })
+        let mut plan = self.clone();
+        for _ in 0..COARSER {
+            let file = |price: f64| {
+                let integers = plan.integers(config, coefficients, price);
+                plan.file(net, header, config, integers, &state)
+            };
+            let Some(most) = config.target_bytes else { return Ok(file(0.0)?) };
+            if let Some(file) = smallest_price(config.rounding_price, most, file)? {
+                return Ok(file);
+            }
+            plan.steps.iter_mut().for_each(|steps| *steps = steps.scaled(1.1));
+        }
+        let (target, rest) =
+            (config.target_bytes.unwrap_or(0), self.empty_file(net, header, config, &state)?);
+        Err(TuningError::OutOfReach { target, rest })
     }
 
     /// Chooses steps for the coefficients as they were read.

@@ -60,6 +60,11 @@ impl Steps {
         Steps { base, exponents: Some(wanted.iter().map(exponent).collect()) }
     }
 
+    /// All steps times a factor.
+    pub fn scaled(&self, factor: f32) -> Self {
+        Steps { base: self.base * factor, ..self.clone() }
+    }
+
     /// These times integers.
     pub fn quantized(&self, shape: Vec<usize>, values: Vec<i32>) -> Quantized {
         let channel_exponents = self.exponents.clone();
