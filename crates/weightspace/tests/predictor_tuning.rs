@@ -156,7 +156,7 @@ fn reconstruction_is_a_part_of_the_loss() {
 #[test]
 fn bits_above_the_target_cost_more_than_below() {
     let (net, weights, _, _, file) = drawn(Ordering::Free, ENCODINGS[1]);
-    let config = TuningConfig { target_bytes: Some(2000), ..TuningConfig::default() };
+    let config = TuningConfig { target_bytes: Some(1600), ..TuningConfig::default() };
     let plan = TuningPlan::new(&net, &header(), &weights, &file, &config).unwrap();
     let mut method = plan.parameterization(&net, &config, 1);
     let mut push = |factor: f32| {

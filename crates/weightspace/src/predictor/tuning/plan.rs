@@ -100,6 +100,11 @@ impl TuningPlan {
         self.predictor.target.state_dict()
     }
 
+    /// The running statistics of the original, in the file's order, which stay as they are.
+    pub fn running(&self) -> &RunningStatistics {
+        &self.running
+    }
+
     /// The predictor, before it is trained on.
     pub fn predictor(&self) -> &StoredPredictor {
         &self.predictor
