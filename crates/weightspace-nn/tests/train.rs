@@ -14,6 +14,7 @@ use weightspace_nn::optim::{OptimizerConfig, ParameterGroups, Sgd};
 use weightspace_nn::train::{
     CheckpointPolicy, Classification, Dense, DistillationConfig, Ending, Metrics, Observer,
     Parameterization, RunFolder, Score, Selection, Silent, TrainConfig, TrainError, Trainer,
+    feature_maps,
 };
 use weightspace_nn::{Engine, ModelState, Net, NetBuilder};
 
@@ -207,7 +208,7 @@ fn a_network_learns_from_a_teacher_alone() {
     let engine = Engine::new(&teacher_net, &teacher.to_state_dict(&teacher_net)).unwrap();
     let dataset = digits(Split::Train);
     let start = initial(&net, 0);
-    let distillation = DistillationConfig { temperature: 2.0, alpha: 1.0 };
+    let distillation = DistillationConfig { temperature: 2.0, alpha: 1.0, features: 0.0 };
     let task = Classification::new(&net, &dataset, &unit(), 0, &config).unwrap();
     let task = task.with_teacher(&engine, distillation).unwrap();
     let dense = Dense::new(&net, start.weights);
@@ -398,4 +399,43 @@ fn one_process_has_a_folder() {
     assert!(error.contains("another process"), "{error}");
     drop(first);
     open().unwrap();
+}
+
+/// A network that has the teacher's feature maps has nothing to learn from it, and any other has.
+#[test]
+fn feature_maps_are_compared_with_the_teachers() {
+    let options = ArchOptions {
+        classes: Some(10),
+        in_channels: Some(1),
+        size: Some(8),
+        ..ArchOptions::default()
+    };
+    let net = arch::build("resnet20", &options).unwrap();
+    let maps = feature_maps(&net);
+    assert_eq!(maps.len(), 19 + 9);
+    let dataset = digits(Split::Train);
+    let original = initial(&net, 1);
+    let teacher = Engine::with_taps(&net, &original.to_state_dict(&net), &maps).unwrap();
+    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.5 };
+    let config = TrainConfig { freeze_statistics: true, epochs: 1, ..short() };
+    let loss = |seed: u64| {
+        let start = initial(&net, seed);
+        let task = Classification::new(&net, &dataset, &unit(), 100, &config).unwrap();
+        let task = task.with_teacher(&teacher, distillation).unwrap();
+        let (task, dense) = (Box::new(task), Box::new(Dense::new(&net, start.weights)));
+        let mut trainer = Trainer::new(task, dense, start.running, config.clone()).unwrap();
+        trainer.step().unwrap();
+        let first = trainer.progress().loss;
+        trainer.run(&mut Silent).unwrap();
+        (first, trainer.progress().loss)
+    };
+    let (same, _) = loss(1);
+    let (first, last) = loss(2);
+    // Every map of another network is about orthogonal: a squared distance of up to 2.
+    assert!(same < 1e-5 && first > 5.0, "{same} {first}");
+    assert!(last < 0.8 * first, "{first} to {last}");
+    let plain = Engine::new(&net, &original.to_state_dict(&net)).unwrap();
+    let task = Classification::new(&net, &dataset, &unit(), 100, &config).unwrap();
+    let error = task.with_teacher(&plain, distillation).err().unwrap().to_string();
+    assert!(error.contains("0 feature maps"), "{error}");
 }

@@ -385,7 +385,7 @@ fn files_hold_what_was_trained() {
             let coefficients = model.initial(4);
             let inner = inner_tensors(&model, &coefficients, 16);
             let state = target.state_dict();
-            let bytes = encode(&header(), &net, &target, &model, inner, state).unwrap();
+            let bytes = encode(&header(), &net, &target, &model, inner, state, 16).unwrap();
             let found = decoded(bytes);
             assert_eq!(found.len(), state.len());
             let expected = predicted(&net, &model, &target, &coefficients);

@@ -12,6 +12,7 @@ use std::ops::Range;
 use crate::container::error::{Reason, refuse};
 use crate::container::table::{Entry, Storage, quoted};
 use crate::container::{WspError, WspFile};
+use crate::predictor::{Order, Tiling};
 use crate::random::Key;
 use crate::state_dict::StateDict;
 use crate::tensor::{Tensor, TensorInfo};
@@ -164,6 +165,27 @@ impl<'a> Decoder<'a> {
     /// Type and shape of the tensor of that name.
     pub fn info(&self, name: &str) -> Option<&'a TensorInfo> {
         self.indices.get(name).map(|&index| &self.file.entries()[index].info)
+    }
+
+    /// Names of the predicted tensors of a file in its order, with their tiles and the orders of these.
+    pub fn predicted(&self) -> impl Iterator<Item = (&'a str, &Tiling, &Order)> {
+        let tensors = self.prediction.iter().flat_map(Prediction::tensors);
+        let entries = self.file.entries();
+        tensors.map(|(index, (tiling, order))| (entries[index].info.name.as_str(), tiling, order))
+    }
+
+    /// Decodes the tensors that are not the network's, but what others are made of.
+    ///
+    /// # Errors
+    /// `Malformed` if a section does not decode.
+    pub fn inner_tensors(&self) -> Result<StateDict, WspError> {
+        let mut dict = StateDict::new();
+        for (index, entry) in self.file.entries().iter().enumerate().filter(|(_, e)| e.inner) {
+            let Entry { info, .. } = entry;
+            let tensor = self.part(index, 0..info.element_count(), info.shape.clone());
+            dict.insert(info.name.clone(), tensor.map_err(|reason| reason.at(&self.file.path))?);
+        }
+        Ok(dict)
     }
 
     /// Decodes some rows of a tensor, that is some indices of its outermost dimension; a scalar has

@@ -6,7 +6,7 @@ use crate::container::error::{Reason, refuse};
 use crate::container::order::{Permutations, orders};
 use crate::container::table::Storage;
 use crate::container::{PredictorInfo, SectionKind, WspFile};
-use crate::predictor::{Encoding, Features, Grid, Linear, Predictor};
+use crate::predictor::{Encoding, Features, Grid, Linear, Order, Predictor, Tiling};
 
 /// The predictor of a file and which tensors it predicts.
 pub(super) struct Prediction {
@@ -56,6 +56,11 @@ impl Prediction {
         });
         let masks = masks.collect();
         Ok(Prediction { predictor, indices: predicted.collect(), masks })
+    }
+
+    /// Positions in the table of the predicted tensors, with their tiles and orders.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (usize, &(Tiling, Order))> {
+        self.indices.iter().copied().zip(self.predictor.grid().tensors())
     }
 
     /// Whole filters of the tensor at a position in the table, before its mask, and the position of that.

@@ -25,7 +25,7 @@ pub use streaming::{StreamingEngine, StreamingOptions};
 pub use weights::{StepWeights, batch_norm_affine};
 
 use crate::kernels::simd::InstructionSet;
-use crate::net::Net;
+use crate::net::{Net, NodeId};
 
 /// Why a network cannot run with the weights it is given.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,8 @@ fn check_images(
 pub struct Engine {
     net: Net,
     plan: Plan,
+    /// Nodes whose values can be asked for.
+    taps: Vec<NodeId>,
     weights: Vec<StepWeights>,
     set: InstructionSet,
     /// Buffers of earlier calls, so that memory is touched for the first time only once.
@@ -112,9 +114,32 @@ impl Engine {
         weights: &StateDict,
         set: InstructionSet,
     ) -> Result<Self, EngineError> {
-        let plan = Plan::new(net);
+        Engine::plan_with(net, weights, set, &[])
+    }
+
+    /// As [`new`](Self::new), with nodes whose values [`forward_tapped`](Self::forward_tapped) gives.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_taps(net: &Net, weights: &StateDict, taps: &[NodeId]) -> Result<Self, EngineError> {
+        Engine::plan_with(net, weights, InstructionSet::best(), taps)
+    }
+
+    fn plan_with(
+        net: &Net,
+        weights: &StateDict,
+        set: InstructionSet,
+        taps: &[NodeId],
+    ) -> Result<Self, EngineError> {
+        let plan = Plan::with_taps(net, taps);
         let weights = StepWeights::all(net, &plan, weights)?;
-        Ok(Engine { net: net.clone(), plan, weights, set, pool: Mutex::default() })
+        let (net, taps, pool) = (net.clone(), taps.to_vec(), Mutex::default());
+        Ok(Engine { net, plan, taps, weights, set, pool })
+    }
+
+    /// The nodes whose values [`forward_tapped`](Self::forward_tapped) gives.
+    pub fn taps(&self) -> &[NodeId] {
+        &self.taps
     }
 
     /// The network.
@@ -160,15 +185,60 @@ impl Engine {
         let chunk = self.plan.chunk();
         let chunks = images.par_chunks(chunk * len).zip(logits.par_chunks_mut(chunk * classes));
         chunks.for_each(|(images, logits)| {
-            let mut activations = self.take_activations();
-            activations.load(&self.net, &self.plan, images);
-            for step in 0..self.plan.steps.len() {
-                self.run_step(step, &mut activations);
-            }
-            activations.read_output(&self.net, &self.plan, logits);
+            let activations = self.run(images, logits);
             self.give_activations(activations);
         });
         Ok(())
+    }
+
+    /// As [`forward`](Self::forward), and the values of the tapped nodes of every image, channel-major, tap by tap.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_tapped(
+        &self,
+        images: &[f32],
+        logits: &mut [f32],
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let (len, classes) = (self.input_len(), self.class_count());
+        check_images(images, logits, len, classes)?;
+        let chunk = self.plan.chunk();
+        let chunks = images.par_chunks(chunk * len).zip(logits.par_chunks_mut(chunk * classes));
+        let tapped: Vec<Vec<Vec<f32>>> = chunks
+            .map(|(images, logits)| {
+                let activations = self.run(images, logits);
+                let values = self.taps.iter().map(|&tap| self.tapped(tap, &activations)).collect();
+                self.give_activations(activations);
+                values
+            })
+            .collect();
+        let of_tap = |tap: usize| tapped.iter().flat_map(|chunk| &chunk[tap]).copied().collect();
+        Ok((0..self.taps.len()).map(of_tap).collect())
+    }
+
+    /// All steps on one chunk of images.
+    fn run(&self, images: &[f32], logits: &mut [f32]) -> Activations {
+        let mut activations = self.take_activations();
+        activations.load(&self.net, &self.plan, images);
+        for step in 0..self.plan.steps.len() {
+            self.run_step(step, &mut activations);
+        }
+        activations.read_output(&self.net, &self.plan, logits);
+        activations
+    }
+
+    fn tapped(&self, tap: NodeId, activations: &Activations) -> Vec<f32> {
+        let len = self.net.node(tap).shape.element_count();
+        let mut values = vec![0.0; activations.images() * len];
+        for (image, values) in values.chunks_exact_mut(len).enumerate() {
+            if let Some(blocked) = activations.value(&self.plan, tap, image) {
+                self.plan.layouts[tap.index()].gather(blocked, values);
+            }
+        }
+        values
     }
 
     /// Buffers for one chunk of images, from the pool.

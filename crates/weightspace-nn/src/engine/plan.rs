@@ -30,10 +30,15 @@ pub struct Plan {
 impl Plan {
     /// Plans inference.
     pub fn new(net: &Net) -> Plan {
-        let steps = fuse(net, true, |_| false);
+        Plan::with_taps(net, &[])
+    }
+
+    /// As [`new`](Self::new), such that the values of some nodes are there when the last step is done.
+    pub fn with_taps(net: &Net, taps: &[NodeId]) -> Plan {
+        let steps = fuse(net, true, |id| taps.contains(&id));
         let layouts = layouts(net);
         let passes: Vec<_> = steps.iter().map(|step| forward_pass(net, &layouts, step)).collect();
-        let (slot_of, slots) = assign_slots(net, &steps, &layouts);
+        let (slot_of, slots) = assign_slots(net, &steps, &layouts, taps);
         let scratch = scratch_len(net, &layouts, &steps, &passes);
         Plan { steps, passes, layouts, slot_of, slots, scratch }
     }
@@ -83,6 +88,7 @@ fn assign_slots(
     net: &Net,
     steps: &[Step],
     layouts: &[Blocked],
+    taps: &[NodeId],
 ) -> (Vec<Option<usize>>, Vec<Blocked>) {
     let mut last_use = vec![0; net.nodes().len()];
     for (i, step) in steps.iter().enumerate() {
@@ -90,6 +96,7 @@ fn assign_slots(
             last_use[input.index()] = i;
         }
     }
+    taps.iter().for_each(|tap| last_use[tap.index()] = usize::MAX);
     let mut slot_of = vec![None; net.nodes().len()];
     let mut slots: Vec<Blocked> = Vec::new();
     let mut free: Vec<usize> = Vec::new();

@@ -8,8 +8,9 @@ use super::{DistillationConfig, Prepared, Score, Task, TrainConfig, TrainError};
 use crate::comm::Part;
 use crate::data::{Augmentation, Dataset, Preprocessing, split_train_validation};
 use crate::evaluate::{argmax, for_each_batch};
-use crate::loss::{CrossEntropy, Distillation, Loss};
-use crate::{Engine, Net};
+use crate::loss::{CrossEntropy, Distillation, FeatureDistillation, Loss};
+use crate::net::Op;
+use crate::{Engine, Net, NodeId};
 
 /// Seed of the division into training and held-out images: the same for every run, so that what one
 /// network was not trained on is held out from those that learn from it, too.
@@ -30,6 +31,15 @@ pub struct Classification<'a> {
     images: Vec<f32>,
     labels: Vec<u16>,
     teacher_logits: Vec<f32>,
+    /// Nodes whose values are compared with the teacher's, and these of the batch.
+    taps: Vec<NodeId>,
+    teacher_features: Vec<Vec<f32>>,
+}
+
+/// The feature maps that distillation compares: what every batch normalisation and every sum gives.
+pub fn feature_maps(net: &Net) -> Vec<NodeId> {
+    let is_one = |id: &NodeId| matches!(net.node(*id).op, Op::BatchNorm { .. } | Op::Add);
+    net.node_ids().filter(is_one).collect()
 }
 
 impl<'a> Classification<'a> {
@@ -68,13 +78,16 @@ impl<'a> Classification<'a> {
             images: Vec::new(),
             labels: Vec::new(),
             teacher_logits: Vec::new(),
+            taps: Vec::new(),
+            teacher_features: Vec::new(),
         })
     }
 
-    /// Learns from a teacher, which sees the same augmented images.
+    /// Learns from a teacher, which sees the same augmented images. Where feature maps are compared, it is an engine
+    /// whose taps are its own [`feature_maps`].
     ///
     /// # Errors
-    /// If the teacher reads other images or knows other classes.
+    /// If the teacher reads other images, knows other classes, or has other feature maps than are needed.
     pub fn with_teacher(
         self,
         teacher: &'a Engine,
@@ -84,13 +97,32 @@ impl<'a> Classification<'a> {
         let (net, len) = (self.net, self.net.input_len());
         expect(&name, teacher.input_len(), "values in an image", net, len)?;
         expect(&name, teacher.class_count(), "classes", net, net.class_count())?;
-        Ok(Classification { teacher: Some((teacher, config)), ..self })
+        let taps = if config.features > 0.0 { feature_maps(net) } else { Vec::new() };
+        if !taps.is_empty() {
+            expect(&name, teacher.taps().len(), "feature maps", net, taps.len())?;
+        }
+        for (&own, &other) in taps.iter().zip(teacher.taps()) {
+            let count = |net: &Net, id| net.node(id).shape.element_count();
+            let (found, wanted) = (count(teacher.net(), other), count(net, own));
+            expect(&name, found, "values in a feature map", net, wanted)?;
+        }
+        Ok(Classification { teacher: Some((teacher, config)), taps, ..self })
     }
 
     /// Number of images held out.
     pub fn held_out_count(&self) -> usize {
         self.held_out.len()
     }
+}
+
+/// The values of a share's samples where they stand in those of the batch.
+fn of_batch(own: Vec<f32>, width: usize, samples: usize, share: &Range<usize>) -> Vec<f32> {
+    if share.len() == samples {
+        return own;
+    }
+    let mut all = vec![0.0; samples * width];
+    all[share.start * width..share.end * width].copy_from_slice(&own);
+    all
 }
 
 fn expect(
@@ -110,6 +142,10 @@ fn expect(
 impl Task for Classification<'_> {
     fn net(&self) -> &Net {
         self.net
+    }
+
+    fn taps(&self) -> Vec<NodeId> {
+        self.taps.clone()
     }
 
     fn sample_count(&self) -> usize {
@@ -143,16 +179,35 @@ impl Task for Classification<'_> {
             None => Box::new(
                 CrossEntropy::new(&self.labels, classes).with_label_smoothing(self.label_smoothing),
             ),
-            Some((teacher, DistillationConfig { temperature, alpha })) => {
+            Some((teacher, DistillationConfig { temperature, alpha, .. })) => {
                 self.teacher_logits.resize(samples.len() * classes, 0.0);
                 let logits = share.start * classes..share.end * classes;
-                teacher.forward(&self.images, &mut self.teacher_logits[logits])?;
+                let logits = &mut self.teacher_logits[logits];
+                if self.taps.is_empty() {
+                    teacher.forward(&self.images, logits)?;
+                } else {
+                    let features = teacher.forward_tapped(&self.images, logits)?;
+                    self.teacher_features = features
+                        .into_iter()
+                        .zip(&self.taps)
+                        .map(|(own, &tap)| {
+                            let width = self.net.node(tap).shape.element_count();
+                            of_batch(own, width, samples.len(), &share)
+                        })
+                        .collect();
+                }
                 let loss = Distillation::new(&self.teacher_logits, classes);
                 let loss = loss.with_temperature(temperature).with_alpha(alpha);
                 Box::new(loss.with_labels(&self.labels))
             }
         };
-        Ok(Prepared { inputs: &self.images, loss })
+        let weight = self.teacher.map_or(0.0, |(_, config)| config.features);
+        let pairs = self.teacher_features.iter().zip(&self.taps);
+        let taps = pairs.map(|(features, &tap)| -> Box<dyn Loss> {
+            let width = self.net.node(tap).shape.element_count();
+            Box::new(FeatureDistillation::new(features, width).with_weight(weight))
+        });
+        Ok(Prepared { inputs: &self.images, loss, taps: taps.collect() })
     }
 
     fn evaluate(&self, weights: &StateDict, part: Part) -> Result<Option<Score>, TrainError> {

@@ -70,12 +70,19 @@ pub struct DistillationConfig {
     pub temperature: f32,
     /// Weight of the teacher; the labels have the rest of 1.
     pub alpha: f32,
+    /// Weight of the distances of feature maps ([`feature_maps`](super::feature_maps)) from the teacher's.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub features: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for DistillationConfig {
     /// Temperature 4, alpha 0.9.
     fn default() -> Self {
-        DistillationConfig { temperature: 4.0, alpha: 0.9 }
+        DistillationConfig { temperature: 4.0, alpha: 0.9, features: 0.0 }
     }
 }
 
@@ -132,12 +139,14 @@ impl TrainConfig {
         if let Some(clip) = self.clip {
             require(clip.is_finite() && clip > 0.0, "clip", clip, "a finite number above 0")?;
         }
-        let Some(DistillationConfig { temperature, alpha }) = self.distillation else {
+        let Some(DistillationConfig { temperature, alpha, features }) = self.distillation else {
             return Ok(());
         };
         let positive = temperature.is_finite() && temperature > 0.0;
         require(positive, "temperature", temperature, "a finite number above 0")?;
         require((0.0..=1.0).contains(&alpha), "alpha", alpha, "from 0 to 1")?;
+        let weighs = features.is_finite() && features >= 0.0;
+        require(weighs, "features", features, "a finite number from 0 on")?;
         require(smoothing == 0.0, "label_smoothing", smoothing, "0 where a teacher is learnt from")
     }
 }

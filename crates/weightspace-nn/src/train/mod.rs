@@ -40,7 +40,7 @@ mod snapshot;
 mod task;
 mod trainer;
 
-pub use classification::{Classification, HELD_OUT_SEED};
+pub use classification::{Classification, HELD_OUT_SEED, feature_maps};
 pub use config::{DistillationConfig, Selection, TrainConfig};
 pub use error::TrainError;
 pub use folder::{CheckpointPolicy, RunFolder};

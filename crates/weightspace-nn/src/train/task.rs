@@ -5,14 +5,19 @@ use std::ops::Range;
 use weightspace_core::StateDict;
 
 use super::TrainError;
-use crate::Net;
 use crate::comm::Part;
 use crate::loss::Loss;
+use crate::{Net, NodeId};
 
 /// Something to train a network for.
 pub trait Task {
     /// The network.
     fn net(&self) -> &Net;
+
+    /// Nodes of the network whose values have losses, too.
+    fn taps(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
 
     /// Number of samples to train on.
     fn sample_count(&self) -> usize;
@@ -44,6 +49,8 @@ pub struct Prepared<'a> {
     pub inputs: &'a [f32],
     /// The loss of the whole batch, of which only the share's samples are evaluated.
     pub loss: Box<dyn Loss + 'a>,
+    /// Those of the tapped nodes, in the order of [`Task::taps`].
+    pub taps: Vec<Box<dyn Loss + 'a>>,
 }
 
 /// How well a network does.

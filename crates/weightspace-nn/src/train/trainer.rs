@@ -12,8 +12,9 @@ use crate::ModelState;
 use crate::comm::{Communicator, Solo, agree, agree_on};
 use crate::data::Batches;
 use crate::engine::training::{
-    Batch, NormMode, RunningStatistics, TrainingEngine, TrainingOptions,
+    Batch, NormMode, RunningStatistics, TrainingEngine, TrainingOptions, Wishes,
 };
+use crate::loss::Loss;
 use crate::model_state::all_finite;
 use crate::optim::{Ema, Optimizer, clip_global_norm};
 use crate::schedule::Timeline;
@@ -136,7 +137,8 @@ impl<'a> Trainer<'a> {
         let net = task.net();
         let batch = config.batch.min(samples).div_ceil(comm.size());
         let options = TrainingOptions::new(batch, config.threads);
-        let options = TrainingOptions { comm: Arc::clone(&comm), ..options };
+        let wishes = Wishes { taps: task.taps(), ..Wishes::default() };
+        let options = TrainingOptions { comm: Arc::clone(&comm), wishes, ..options };
         let mut engine = TrainingEngine::new(net, options);
         engine.set_running(running);
         let weight_count = net.parameter_count();
@@ -323,7 +325,8 @@ impl<'a> Trainer<'a> {
             },
             dropout: Some(dropout_seed(self.config.seed, step)),
         };
-        let loss = self.engine.step(weights, batch, &*prepared.loss, &[], &mut self.gradient);
+        let taps: Vec<&dyn Loss> = prepared.taps.iter().map(|loss| &**loss).collect();
+        let loss = self.engine.step(weights, batch, &*prepared.loss, &taps, &mut self.gradient);
         if !loss.is_finite() {
             let place = self.engine.first_not_finite(weights, batch);
             let place = place.unwrap_or_else(|| "the loss".to_owned());

@@ -16,8 +16,8 @@ use crate::vectors;
 /// Bits of a weight that is neither predicted nor the predictor's own.
 const OTHER_BITS: u8 = 8;
 
-/// Bits of the elements of normalisations and biases.
-const VECTOR_BITS: u8 = 16;
+/// Bits of the elements of normalisations and biases, where nothing else is asked for.
+pub const VECTOR_BITS: u8 = 16;
 
 /// The coefficients of a predictor as a file's inner tensors: tables and weights as integers of `bits` bits
 /// (2 to 16) with a scale for each row, biases with 16 bits.
@@ -38,7 +38,8 @@ pub fn inner_tensors(model: &Model, coefficients: &[f32], bits: u8) -> Vec<(Stri
 }
 
 /// The bytes of a file: what is predicted through the predictor's `inner` tensors (without masks), and
-/// everything else of the network: batch normalisations as two vectors of 16 bits, other weights with 8.
+/// everything else of the network: batch normalisations as two vectors of `vector_bits` bits (2 to 16), other
+/// weights with 8.
 ///
 /// `tensors` is the network's state dict in the target's order, of which what is predicted is not used.
 ///
@@ -51,6 +52,7 @@ pub fn encode(
     model: &Model,
     inner: Vec<(String, Coding)>,
     tensors: &StateDict,
+    vector_bits: u8,
 ) -> Result<Vec<u8>, EncodeError> {
     let coding = |spec: ParameterSpec| -> Result<_, EncodeError> {
         let is_predicted = target.tensors().iter().any(|tensor| tensor.name == spec.name);
@@ -59,7 +61,7 @@ pub fn encode(
             (ParameterKind::Weight, Some(tensor)) => {
                 Coding::Quantized(rounded_rows(&tensor.to_f32(), &spec.shape, OTHER_BITS))
             }
-            _ => vectors::coding(net, &spec, tensors, Quantizer::new(VECTOR_BITS))?,
+            _ => vectors::coding(net, &spec, tensors, Quantizer::new(vector_bits))?,
         };
         Ok((spec.name, coding))
     };

@@ -100,7 +100,7 @@ impl Task for NoiseInputs<'_> {
         self.teacher.forward(&self.inputs, &mut self.logits[own])?;
         let loss = Distillation::new(&self.logits, classes);
         let loss = loss.with_temperature(self.config.temperature).with_alpha(self.config.alpha);
-        Ok(Prepared { inputs: &self.inputs, loss: Box::new(loss) })
+        Ok(Prepared { inputs: &self.inputs, loss: Box::new(loss), taps: Vec::new() })
     }
 
     fn evaluate(&self, weights: &StateDict, part: Part) -> Result<Option<Score>, TrainError> {

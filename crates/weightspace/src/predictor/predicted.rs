@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use weightspace_nn::Net;
 use weightspace_nn::engine::training::{Batch, NormMode, TrainingEngine, TrainingOptions};
 use weightspace_nn::loss::Linear;
@@ -11,7 +12,8 @@ use weightspace_nn::train::Parameterization;
 use super::{Model, Target};
 
 /// What becomes of the tensors that are not predicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Others {
     /// They stay as they are.
     #[default]
@@ -37,6 +39,17 @@ pub struct PredictedWeights<'a> {
     row_weight_gradient: Vec<f32>,
     /// Predicted rows; or, on the way back, their gradient.
     rows: Vec<f32>,
+    reconstruction: Option<Pull>,
+}
+
+/// The loss of reconstruction as a part of another loss.
+struct Pull {
+    /// What the root mean square of errors counts.
+    price: f64,
+    /// The network's weights when they were last expanded.
+    weights: Vec<f32>,
+    /// The gradient with respect to them.
+    gradient: Vec<f32>,
 }
 
 impl<'a> PredictedWeights<'a> {
@@ -79,12 +92,47 @@ impl<'a> PredictedWeights<'a> {
             target,
             dense,
             initial,
+            reconstruction: None,
+        }
+    }
+
+    /// Adds the root mean square of errors of the predicted weights, times this, to the loss; 0 for nothing.
+    pub fn with_reconstruction(self, price: f64) -> Self {
+        let zeros = || vec![0.0; self.target.weights().len()];
+        let pull = Pull { price, weights: zeros(), gradient: zeros() };
+        PredictedWeights { reconstruction: Some(pull).filter(|pull| pull.price != 0.0), ..self }
+    }
+
+    /// Writes the tensors that are trained along, which stand behind the predictor's coefficients.
+    pub(super) fn write_others(&self, coefficients: &[f32], weights: &mut [f32]) {
+        let mut dense = &coefficients[self.coefficient_count()..];
+        for (range, _) in &self.dense {
+            let (values, rest) = dense.split_at(range.len());
+            weights[range.clone()].copy_from_slice(values);
+            dense = rest;
         }
     }
 
     /// Number of coefficients of the predictor, with which the trained vector begins.
     pub fn coefficient_count(&self) -> usize {
         self.model.coefficients().len()
+    }
+}
+
+impl Pull {
+    /// A gradient with that of the root mean square of errors.
+    fn add_to(&mut self, gradient: &[f32], target: &Target) -> &[f32] {
+        self.gradient.copy_from_slice(gradient);
+        let error = target.rmse(&self.weights).max(f64::MIN_POSITIVE);
+        let factor = (self.price / (error * target.element_count() as f64)) as f32;
+        for tensor in target.tensors() {
+            let range = tensor.weights.clone();
+            let pairs = self.weights[range.clone()].iter().zip(&target.weights()[range.clone()]);
+            for (gradient, (found, wanted)) in self.gradient[range].iter_mut().zip(pairs) {
+                *gradient += factor * (found - wanted);
+            }
+        }
+        &self.gradient
     }
 }
 
@@ -110,20 +158,22 @@ impl Parameterization for PredictedWeights<'_> {
     }
 
     fn expand(&mut self, coefficients: &[f32], weights: &mut [f32]) {
-        let (own, mut dense) = coefficients.split_at(self.coefficient_count());
-        self.model.expand(own, &mut self.row_weights);
+        self.model.expand(&coefficients[..self.coefficient_count()], &mut self.row_weights);
         self.engine.forward(&self.row_weights, all_rows(self.model), &mut self.rows);
         weights.copy_from_slice(self.target.weights());
         self.target.write_weights(&self.rows, weights);
-        for (range, _) in &self.dense {
-            let (values, rest) = dense.split_at(range.len());
-            weights[range.clone()].copy_from_slice(values);
-            dense = rest;
+        self.write_others(coefficients, weights);
+        if let Some(pull) = &mut self.reconstruction {
+            pull.weights.copy_from_slice(weights);
         }
     }
 
     fn pullback(&mut self, coefficients: &[f32], gradient: &[f32], target: &mut [f32]) {
         let count = self.coefficient_count();
+        let gradient = match &mut self.reconstruction {
+            Some(pull) => pull.add_to(gradient, self.target),
+            None => gradient,
+        };
         self.target.write_row_gradient(gradient, &mut self.rows);
         let loss = Linear::new(&self.rows, self.target.head());
         let batch = all_rows(self.model);

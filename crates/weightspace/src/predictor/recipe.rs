@@ -1,23 +1,27 @@
 //! All phases of a predictor's training as one recipe, from a network to a file.
 
 use serde::{Deserialize, Serialize};
-use weightspace_core::StateDict;
 use weightspace_core::container::{Header, WspError};
 use weightspace_core::predictor::PredictorError;
+use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::optim::{Adam, AdamW, Muon, OptimizerConfig, Ranger};
 use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::{
     Classification, DistillationConfig, Ending, Observer, TrainConfig, TrainError, Trainer,
 };
-use weightspace_nn::{Engine, ModelState, Net};
+use weightspace_nn::{Engine, Net};
 
 use super::{
-    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Reconstruction,
-    ReconstructionConfig, Target, TargetConfig, TargetError, encode, inner_tensors,
+    EncodingConfig, Model, ModelConfig, Ordering, Reconstruction, ReconstructionConfig, Target,
+    TargetConfig, TargetError, TuningConfig, TuningError, TuningPlan, VECTOR_BITS, encode,
+    inner_tensors,
 };
 use crate::quantize::Images;
 use crate::subspace::EncodeError;
+
+/// Bits with which rounding changes next to nothing.
+const LOSSLESS_BITS: u8 = 16;
 
 /// How a network becomes a file of the method predictor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,9 +158,9 @@ pub enum RecipeError {
     /// The network cannot teach.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The network's weights are not complete.
-    #[error("{0}")]
-    Weights(String),
+    /// The reconstruction cannot be trained on.
+    #[error(transparent)]
+    Tuning(#[from] TuningError),
     /// The file cannot be made.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -201,13 +205,20 @@ pub fn compress(
     }
     let target = Target::new(net, weights, &recipe.target)?;
     let model = Model::new(target.grid(), target.head(), &recipe.model)?;
-    let (mut coefficients, error) = reconstruct(&model, &target, recipe, seed, observer)?;
-    if let Some(images) = images.filter(|_| recipe.epochs > 0) {
-        let start = (&model, &target, coefficients);
-        coefficients = distil(net, start, images, recipe, seed, observer)?;
+    let (coefficients, error) = reconstruct(&model, &target, recipe, seed, observer)?;
+    let images = images.filter(|_| recipe.epochs > 0);
+    let bits = if images.is_some() { LOSSLESS_BITS } else { recipe.bits };
+    let inner = inner_tensors(&model, &coefficients, bits);
+    let mut bytes = encode(header, net, &target, &model, inner, target.state_dict(), VECTOR_BITS)?;
+    if let Some(images) = images {
+        let file = WspFile::from_bytes("the reconstruction", bytes)?;
+        let (bits, vector_bits) = (recipe.bits, VECTOR_BITS);
+        let tuning = TuningConfig { bits, vector_bits, ..TuningConfig::default() };
+        let plan = TuningPlan::new(net, header, weights, &file, &tuning)?;
+        let teacher = Engine::new(net, weights)?;
+        let trained = distil(&teacher, (&plan, &tuning), images, recipe, seed, observer)?;
+        bytes = plan.encode(net, header, &tuning, &trained)?;
     }
-    let inner = inner_tensors(&model, &coefficients, recipe.bits);
-    let bytes = encode(header, net, &target, &model, inner, target.state_dict())?;
     let (coefficients, predicted) = (coefficients.len(), target.element_count());
     Ok(Product { bytes, coefficients, predicted, error })
 }
@@ -230,16 +241,17 @@ fn reconstruct(
     Ok((trainer.result_coefficients().to_vec(), error))
 }
 
+/// Trains a predictor, rounded as it is to be in the end.
 fn distil(
-    net: &Net,
-    (model, target, coefficients): (&Model, &Target, Vec<f32>),
+    teacher: &Engine,
+    (plan, tuning): (&TuningPlan, &TuningConfig),
     images: Images<'_>,
     recipe: &Recipe,
     seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f32>, RecipeError> {
-    let teacher = Engine::new(net, target.state_dict())?;
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0 };
+    let net = teacher.net();
+    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
     let adam = Adam { learning_rate: recipe.learning_rate, ..Adam::default() };
     let config = TrainConfig {
         epochs: recipe.epochs,
@@ -252,15 +264,12 @@ fn distil(
     };
     let held_out = images.train.len() / 10;
     let task = Classification::new(net, images.train, images.preprocessing, held_out, &config)?;
-    let task = task.with_teacher(&teacher, distillation)?;
-    let state = ModelState::from_state_dict(net, target.state_dict());
-    let state = state.map_err(|error| RecipeError::Weights(error.to_string()))?;
-    let count = coefficients.len();
-    let method =
-        PredictedWeights::new(net, model, target, &coefficients, Others::Fixed, config.threads);
-    let mut trainer = Trainer::new(Box::new(task), Box::new(method), state.running, config)?;
+    let task = task.with_teacher(teacher, distillation)?;
+    let method = plan.parameterization(net, tuning, config.threads);
+    let running = plan.running().clone();
+    let mut trainer = Trainer::new(Box::new(task), Box::new(method), running, config)?;
     if trainer.run(observer)? == Ending::Interrupted {
         return Err(RecipeError::Interrupted);
     }
-    Ok(trainer.result_coefficients()[..count].to_vec())
+    Ok(trainer.result_coefficients().to_vec())
 }

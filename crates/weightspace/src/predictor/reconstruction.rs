@@ -202,7 +202,7 @@ impl Task for Reconstruction<'_> {
             Objective::RootMeanSquare => Box::new(SquareRoot(loss)),
             Objective::MeanSquare => Box::new(loss),
         };
-        Ok(Prepared { inputs: &self.inputs, loss })
+        Ok(Prepared { inputs: &self.inputs, loss, taps: Vec::new() })
     }
 
     /// The root of the mean square of all errors is the loss; every rank looks at all rows.

@@ -106,6 +106,18 @@ pub struct TargetTensor {
     pub mask: Option<Vec<f32>>,
 }
 
+/// A predicted tensor, and which coordinates its tiles have.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub name: String,
+    pub tiling: Tiling,
+    pub order: Order,
+    /// What predictions are multiplied by.
+    pub scale: f32,
+    /// As that of [`TargetTensor`].
+    pub mask: Option<Vec<f32>>,
+}
+
 /// The tiles that a predictor is to give, and where they belong.
 ///
 /// A row is the head's outputs for one tile: the tile's elements stand in the middle, from
@@ -139,19 +151,45 @@ impl Target {
             all = flat(net, &state)?;
         }
         let layout = net.layout();
-        let (mut tensors, mut places) = (Vec::new(), Vec::new());
-        for (name, tiling) in chosen {
+        let places = chosen.into_iter().map(|(name, tiling)| {
             let range = layout.get(&name).map_or(0..0, |entry| entry.range());
-            let values = &all[range.clone()];
-            places.push((tiling.clone(), config.ordering.order(&tiling, values)));
+            let values = &all[range];
+            let order = config.ordering.order(&tiling, values);
             let scale = if config.scales { root_mean_square(values) } else { 1.0 };
             let zeros = config.mask && values.contains(&0.0);
             let mask = zeros.then(|| values.iter().map(|&v| f32::from(v != 0.0)).collect());
-            tensors.push(TargetTensor { name, weights: range, scale, mask });
+            Place { name, tiling, order, scale, mask }
+        });
+        let places = places.collect();
+        Self::at(net, state, places, config.coordinates)
+    }
+
+    /// The target of a network with the weights of a state dict, where these tensors are predicted.
+    ///
+    /// # Errors
+    /// If weights are missing or not finite, or a tensor is none of the network's.
+    pub(super) fn at(
+        net: &Net,
+        state: StateDict,
+        places: Vec<Place>,
+        coordinates: Coordinates,
+    ) -> Result<Self, TargetError> {
+        let weights = flat(net, &state)?;
+        let layout = net.layout();
+        let (mut tensors, mut tilings) = (Vec::new(), Vec::new());
+        for Place { name, tiling, order, scale, mask } in places {
+            let entry = layout.get(&name).filter(|entry| entry.shape == tiling.shape);
+            let Some(weights) = entry.map(|entry| entry.range()) else {
+                let expected = layout.get(&name).map_or(0, |entry| entry.element_count());
+                let found = tiling.shape.iter().product();
+                return Err(TargetError::Tensor { name, found, expected });
+            };
+            tensors.push(TargetTensor { name, weights, scale, mask });
+            tilings.push((tiling, order));
         }
-        let grid = Grid::new(places, config.coordinates.into())?;
+        let grid = Grid::new(tilings, coordinates.into())?;
         let head = grid.tensors().iter().map(|(tiling, _)| tiling.tile).max().unwrap_or(1);
-        Ok(Target { grid, tensors, head, weights: all, state })
+        Ok(Target { grid, tensors, head, weights, state })
     }
 
     /// The coordinates of all rows.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use weightspace::predictor::TuningConfig;
 use weightspace::quantize::aware::AwareConfig;
 use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::init::Initialisation;
@@ -50,6 +51,15 @@ pub struct RunConfig {
     /// Train weights on the grid that they are stored on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<AwareConfig>,
+    /// Train the predictor of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor: Option<TuningConfig>,
+    /// The file of the predictor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor_file: Option<PathBuf>,
+    /// Train on noise within this range on both sides of 0, not on images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_inputs: Option<f32>,
     /// How to train.
     pub training: TrainConfig,
 }

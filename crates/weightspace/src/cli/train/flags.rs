@@ -1,10 +1,13 @@
 //! The flags that change a run's configuration; a preset is nothing but such flags.
 
+mod predictor;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
+use weightspace::predictor::TuningConfig;
 use weightspace::subspace::Norms;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
@@ -12,6 +15,7 @@ use weightspace_nn::optim::OptimizerConfig;
 use weightspace_nn::schedule::{Milestones, Schedule, Span, Warmup};
 use weightspace_nn::train::{Selection, TrainConfig};
 
+use self::predictor::PredictorFlags;
 use super::config::RunConfig;
 use crate::cli::subspace::SubspaceArgs;
 
@@ -44,12 +48,14 @@ pub struct Flags {
     #[command(flatten)]
     teacher: TeacherFlags,
     /// What is trained: dense (every weight), quantize (every weight of --init on the grid of a small
-    /// file) or subspace (coefficients of a pseudo-random basis); the last two write model.wsp [default:
-    /// dense]
-    #[arg(long, value_name = "M", value_parser = ["dense", "quantize", "subspace"])]
+    /// file), predictor (the predictor of --init's weights that a file holds) or subspace (coefficients of
+    /// a pseudo-random basis); all but the first write model.wsp [default: dense]
+    #[arg(long, value_name = "M", value_parser = ["dense", "quantize", "predictor", "subspace"])]
     method: Option<String>,
     #[command(flatten)]
-    quantize: QuantizeFlags,
+    size: SizeFlags,
+    #[command(flatten)]
+    predictor: PredictorFlags,
     #[command(flatten)]
     subspace: SubspaceFlags,
 }
@@ -120,21 +126,29 @@ struct OptimizerFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Options of distillation")]
 struct TeacherFlags {
-    /// Learn from the logits of this checkpoint or .wsp file
+    /// Learn from the logits of this checkpoint or .wsp file [default for --method predictor: --init]
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
-    /// Divide logits by this before they are compared [default: 4]
+    /// Divide logits by this before they are compared [default: 4, for --method predictor 1]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Weight of the teacher; the labels have the rest of 1 [default: 0.9]
+    /// Weight of the teacher; the labels have the rest of 1 [default: 0.9, for --method predictor 1]
     #[arg(long, value_name = "A")]
     alpha: Option<f32>,
+    /// Weight of the distances of feature maps (of every batch normalisation and sum) from the teacher's
+    /// [default: 0]
+    #[arg(long, value_name = "X")]
+    feature_weight: Option<f64>,
+    /// Ask the teacher about noise, within this range on both sides of 0, and not about images [default
+    /// range: 1]
+    #[arg(long, value_name = "RANGE", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    noise_inputs: Option<f32>,
 }
 
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Options of --method quantize")]
-struct QuantizeFlags {
-    /// Largest size of the file [default: 50000]
+#[command(next_help_heading = "Options of --method quantize and --method predictor")]
+struct SizeFlags {
+    /// Largest size of the file [default: 50000 for quantize, none for predictor]
     #[arg(long, value_name = "N")]
     target_bytes: Option<u64>,
     /// Steps of the grids in units of those that meet the target without training [default: 1]
@@ -217,21 +231,30 @@ impl Flags {
         fill(&mut config.holdout, &self.holdout);
         set(&mut config.initialisation, &self.initialisation);
         fill(&mut config.init, &self.init);
+        self.apply_method(config);
         self.loop_.apply(&mut config.training);
         self.optimizer.apply(&mut config.training)?;
         self.teacher.apply(config)?;
-        match self.method.as_deref() {
-            Some("subspace") => drop(config.subspace.get_or_insert_default()),
-            Some(_) => config.subspace = None,
-            None => {}
-        }
-        match self.method.as_deref() {
-            Some("quantize") => drop(config.quantize.get_or_insert_default()),
-            Some(_) => config.quantize = None,
-            None => {}
-        }
-        self.quantize.apply(config)?;
+        self.size.apply(config)?;
+        self.predictor.apply(config)?;
         self.subspace.apply(config)
+    }
+
+    /// Makes room for the method's settings, and forgets those of others.
+    fn apply_method(&self, config: &mut RunConfig) {
+        let Some(method) = self.method.as_deref() else { return };
+        config.subspace = config.subspace.take().filter(|_| method == "subspace");
+        config.quantize = config.quantize.take().filter(|_| method == "quantize");
+        config.predictor = config.predictor.take().filter(|_| method == "predictor");
+        match method {
+            "subspace" => drop(config.subspace.get_or_insert_default()),
+            "quantize" => drop(config.quantize.get_or_insert_default()),
+            "predictor" if config.predictor.is_none() => {
+                config.predictor = Some(TuningConfig::default());
+                predictor::set_training(&mut config.training);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -298,23 +321,43 @@ fn with_setting(
 impl TeacherFlags {
     fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
         fill(&mut config.teacher, &self.teacher);
-        if config.teacher.is_some() {
+        fill(&mut config.noise_inputs, &self.noise_inputs);
+        let range = config.noise_inputs.unwrap_or(1.0);
+        ensure!(range.is_finite() && range > 0.0, "--noise-inputs {range}: not above 0");
+        // A predictor has the original to learn from.
+        let is_taught = config.teacher.is_some() || config.predictor.is_some();
+        if is_taught {
             let distillation = config.training.distillation.get_or_insert_default();
             set(&mut distillation.temperature, &self.temperature);
             set(&mut distillation.alpha, &self.alpha);
+            set(&mut distillation.features, &self.feature_weight);
+            let both = distillation.features > 0.0 && config.noise_inputs.is_some();
+            ensure!(!both, "--feature-weight and --noise-inputs: feature maps are those of images");
         }
-        let without = self.temperature.or(self.alpha).is_some() && config.teacher.is_none();
-        ensure!(!without, "--temperature and --alpha need a --teacher");
+        let given = self.temperature.or(self.alpha).or(config.noise_inputs).is_some();
+        let without = (given || self.feature_weight.is_some()) && !is_taught;
+        ensure!(
+            !without,
+            "--temperature, --alpha, --feature-weight and --noise-inputs need a --teacher"
+        );
         Ok(())
     }
 }
 
-impl QuantizeFlags {
+impl SizeFlags {
     fn apply(&self, config: &mut RunConfig) -> anyhow::Result<()> {
+        if let Some(tuning) = &mut config.predictor {
+            fill(&mut tuning.target_bytes, &self.target_bytes);
+            set(&mut tuning.step_factor, &self.step_factor);
+            set(&mut tuning.rounding_price, &self.rounding_price);
+            set(&mut tuning.rate_price, &self.rate_price);
+            return Ok(());
+        }
         let Some(aware) = &mut config.quantize else {
-            ensure!(self.target_bytes.is_none(), "--target-bytes needs --method quantize");
+            let methods = "--method quantize or predictor";
+            ensure!(self.target_bytes.is_none(), "--target-bytes needs {methods}");
             let prices = self.step_factor.or(self.rounding_price).or(self.rate_price);
-            ensure!(prices.is_none(), "--step-factor and prices need --method quantize");
+            ensure!(prices.is_none(), "--step-factor and prices need {methods}");
             return Ok(());
         };
         set(&mut aware.target_bytes, &self.target_bytes);

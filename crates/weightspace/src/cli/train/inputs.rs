@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use weightspace::predictor::TuningPlan;
 use weightspace::quantize::Images;
 use weightspace::quantize::aware::AwarePlan;
-use weightspace_core::StateDict;
 use weightspace_core::container::{Header, Method};
+use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::engine::EngineError;
 use weightspace_nn::kernels::simd::InstructionSet;
+use weightspace_nn::train::feature_maps;
 use weightspace_nn::{Engine, ModelState, Net};
 
 use super::config::RunConfig;
@@ -33,6 +36,8 @@ pub struct Inputs {
     init_bytes: u64,
     /// How rounded weights are trained, if they are.
     pub aware: Option<AwarePlan>,
+    /// How the predictor of a file is trained, if it is.
+    pub tuning: Option<TuningPlan>,
     hashes: Hashes,
     data_dir: Option<PathBuf>,
 }
@@ -42,14 +47,16 @@ struct Hashes {
     test_data: Option<String>,
     init: Option<String>,
     teacher: Option<String>,
+    predictor: Option<String>,
 }
 
 impl Inputs {
     /// Opens all files, and decides what the configuration leaves open.
     pub fn open(mut config: RunConfig, global: &Global) -> anyhow::Result<Self> {
         let name = config.data.clone().context("which data? give --data or a --preset")?;
-        let without = config.quantize.is_some() && config.init.is_none();
-        ensure!(!without, "--method quantize needs a network to begin with: --init");
+        let needs = |method| format!("--method {method} needs a network to begin with: --init");
+        ensure!(config.quantize.is_none() || config.init.is_some(), needs("quantize"));
+        ensure!(config.predictor.is_none() || config.init.is_some(), needs("predictor"));
         let init = config.init.as_deref().or(config.base.as_deref());
         let init = init.map(Model::open).transpose()?;
         let images = data::open(&name, global.data_dir(), Split::Train)?;
@@ -57,15 +64,23 @@ impl Inputs {
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
         let tensors = init.as_ref().map(Model::state_dict).transpose()?;
         let (teacher, teacher_hash) = match &config.teacher {
-            Some(path) => Some(teacher(path)?).unzip(),
-            None => (None, None),
+            Some(path) => Some(teacher(path, &config)?).unzip(),
+            // A predictor learns from the original.
+            None => match tensors.as_ref().filter(|_| config.predictor.is_some()) {
+                Some(tensors) => (Some(teaching(&net, tensors, &config)?), None),
+                None => (None, None),
+            },
         };
         config.arch = Some(net.arch().to_owned());
         config.preprocessing = Some(preprocessing.to_string());
         config.holdout = config.holdout.or(Some(images.len() / 10));
         let data_dir = global.data_dir().map(Path::to_owned);
-        let hashes =
-            Hashes { test_data: None, init: tensors.as_ref().map(hash), teacher: teacher_hash };
+        let hashes = Hashes {
+            test_data: None,
+            init: tensors.as_ref().map(hash),
+            teacher: teacher_hash,
+            predictor: None,
+        };
         let mut inputs = Inputs {
             config,
             net,
@@ -75,6 +90,7 @@ impl Inputs {
             init_bytes: init.as_ref().map(Model::file_bytes).transpose()?.unwrap_or(0),
             init: tensors,
             aware: None,
+            tuning: None,
             hashes,
             data_dir,
         };
@@ -88,6 +104,7 @@ impl Inputs {
         let test = inputs.test_images()?;
         inputs.hashes.test_data = test.map(|images| images.sha256().to_owned());
         inputs.aware = inputs.plan_rounding(global)?;
+        (inputs.tuning, inputs.hashes.predictor) = inputs.plan_tuning()?.unzip();
         Ok(inputs)
     }
 
@@ -109,6 +126,20 @@ impl Inputs {
         let (header, seed) = (self.header(Method::Quantize), self.config.training.seed);
         let plan = AwarePlan::new(&self.net, &header, original, images, config, seed, &progress)?;
         Ok(Some(plan))
+    }
+
+    /// The predictor of a file, and the hash of what that decodes to.
+    fn plan_tuning(&self) -> anyhow::Result<Option<(TuningPlan, String)>> {
+        let (Some(config), Some(original)) = (&self.config.predictor, &self.init) else {
+            return Ok(None);
+        };
+        let path = self.config.predictor_file.as_deref();
+        let path = path.context("--method predictor needs the file of a predictor: --predictor")?;
+        let file = WspFile::open(path)?;
+        let header = self.header(Method::Predictor);
+        let plan = TuningPlan::new(&self.net, &header, original, &file, config);
+        let plan = plan.with_context(|| path.display().to_string())?;
+        Ok(Some((plan, hash(&file.state_dict()?))))
     }
 
     /// What a file says of the network.
@@ -134,8 +165,9 @@ impl Inputs {
     /// What training begins with.
     pub fn start(&self) -> anyhow::Result<ModelState> {
         let RunConfig { init, base, initialisation, training, .. } = &self.config;
-        if let Some(plan) = &self.aware {
-            return Ok(ModelState::from_state_dict(&self.net, &plan.start)?);
+        let planned = self.aware.as_ref().map(|plan| &plan.start);
+        if let Some(start) = planned.or(self.tuning.as_ref().map(TuningPlan::start)) {
+            return Ok(ModelState::from_state_dict(&self.net, start)?);
         }
         match (&self.init, init.as_ref().or(base.as_ref())) {
             (Some(tensors), Some(path)) => ModelState::from_state_dict(&self.net, tensors)
@@ -151,7 +183,7 @@ impl Inputs {
 
     /// What `run.json` says.
     pub fn record(&self) -> Record<'_> {
-        let Hashes { test_data, init, teacher } = &self.hashes;
+        let Hashes { test_data, init, teacher, predictor } = &self.hashes;
         Record {
             version: env!("CARGO_PKG_VERSION"),
             config: &self.config,
@@ -160,6 +192,7 @@ impl Inputs {
             test_data_sha256: test_data.clone(),
             init_sha256: init.clone(),
             teacher_sha256: teacher.clone(),
+            predictor_sha256: predictor.clone(),
         }
     }
 }
@@ -216,10 +249,17 @@ fn network(
 }
 
 /// The network to learn from, and the hash of its tensors.
-fn teacher(path: &Path) -> anyhow::Result<(Engine, String)> {
+fn teacher(path: &Path, config: &RunConfig) -> anyhow::Result<(Engine, String)> {
     let model = Model::open(path)?;
     let net = model.net(&ArchChoice::Auto)?;
     let tensors = model.state_dict()?;
-    let engine = Engine::new(&net, &tensors).with_context(|| path.display().to_string())?;
+    let engine = teaching(&net, &tensors, config).with_context(|| path.display().to_string())?;
     Ok((engine, hash(&tensors)))
+}
+
+/// The engine of a teacher, with the feature maps that are asked for.
+fn teaching(net: &Net, tensors: &StateDict, config: &RunConfig) -> Result<Engine, EngineError> {
+    let weight = config.training.distillation.map_or(0.0, |distillation| distillation.features);
+    let taps = if weight > 0.0 { feature_maps(net) } else { Vec::new() };
+    Engine::with_taps(net, tensors, &taps)
 }

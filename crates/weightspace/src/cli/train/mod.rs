@@ -19,12 +19,13 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use weightspace::comm;
+use weightspace::predictor::NoiseInputs;
 use weightspace::subspace::Subspace;
 use weightspace_core::StateDict;
 use weightspace_nn::comm::{Communicator, Part, Solo, agree, agree_on};
 use weightspace_nn::train::{
     CheckpointPolicy, Classification, Dense, Ending, Metrics, Parameterization, RunFolder, Score,
-    Trainer,
+    Task, Trainer,
 };
 use weightspace_nn::{Engine, ModelState};
 
@@ -40,7 +41,7 @@ use super::{Global, Outcome, text};
 /// Train a network on the CPU
 ///
 /// The same command continues a training that was interrupted, with the same result as if it had not
-/// been. The folder holds model.safetensors and config.json, for the method subspace also model.wsp, the
+/// been. The folder holds model.safetensors and config.json, for all methods but dense also model.wsp, the
 /// run's settings (run.json), one line per evaluation (metrics.jsonl) and the newest checkpoint.
 ///
 /// Started by mpirun, and built with the feature mpi, all processes train one network, each with its
@@ -201,18 +202,32 @@ fn trainer<'a>(inputs: &'a Inputs, comm: &Arc<dyn Communicator>) -> anyhow::Resu
     let training = &config.training;
     let held_out = config.holdout.unwrap_or(0);
     let mut task = Classification::new(net, images, preprocessing, held_out, training)?;
+    let mut noise = None;
     if let (Some(teacher), Some(distillation)) = (&inputs.teacher, training.distillation) {
-        task = task.with_teacher(teacher, distillation)?;
+        match config.noise_inputs {
+            None => task = task.with_teacher(teacher, distillation)?,
+            Some(range) => {
+                let samples = images.len() - held_out;
+                let inputs = NoiseInputs::new(net, teacher, distillation, samples, training.seed)?;
+                noise = Some(inputs.with_range(range));
+            }
+        }
     }
+    let task: Box<dyn Task> = match noise {
+        Some(noise) => Box::new(noise.with_evaluation(task)),
+        None => Box::new(task),
+    };
     let ModelState { weights, running } = inputs.start()?;
     let method = method(inputs, weights)?;
-    let (task, comm) = (Box::new(task), Arc::clone(comm));
-    Ok(Trainer::distributed(task, method, running, training.clone(), comm)?)
+    Ok(Trainer::distributed(task, method, running, training.clone(), Arc::clone(comm))?)
 }
 
 /// What is trained.
-fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Parameterization>> {
-    let Inputs { net, config, aware, .. } = inputs;
+fn method(inputs: &Inputs, weights: Vec<f32>) -> anyhow::Result<Box<dyn Parameterization + '_>> {
+    let Inputs { net, config, aware, tuning, .. } = inputs;
+    if let (Some(plan), Some(tuning)) = (tuning, &config.predictor) {
+        return Ok(Box::new(plan.parameterization(net, tuning, config.training.threads)));
+    }
     if let (Some(plan), Some(config)) = (aware, &config.quantize) {
         return Ok(Box::new(plan.parameterization(net, config, weights)));
     }

@@ -34,6 +34,11 @@ impl Product {
         if let Some(config) = subspace {
             return Self::of_subspace(inputs, config, trainer.result_coefficients(), model);
         }
+        if let (Some(plan), Some(config)) = (&inputs.tuning, &inputs.config.predictor) {
+            let header = inputs.header(Method::Predictor);
+            let trained = trainer.result_coefficients();
+            return Self::of_file(plan.encode(&inputs.net, &header, config, trained)?);
+        }
         match (&inputs.aware, quantize) {
             (Some(plan), Some(config)) => Self::of_rounded(inputs, plan, config, trainer),
             _ => Ok(Product { model, file: None }),
@@ -49,6 +54,11 @@ impl Product {
         let running = trainer.result().running;
         let (header, trained) = (inputs.header(Method::Quantize), trainer.result_coefficients());
         let bytes = plan.encode(&inputs.net, &header, config, trained, &running)?;
+        Self::of_file(bytes)
+    }
+
+    /// A file that needs nothing else to be decoded.
+    fn of_file(bytes: Vec<u8>) -> anyhow::Result<Self> {
         let model = WspFile::from_bytes(COMPRESSED_MODEL, bytes.clone())?.state_dict()?;
         Ok(Product { model, file: Some(bytes) })
     }

@@ -19,7 +19,8 @@ pub const COMPRESSED_MODEL: &str = "model.wsp";
 pub const MODEL_CONFIG: &str = "config.json";
 
 /// Parts of a record that may differ in a continuation: files are compared by their contents.
-const FREE: [&str; 4] = [".version", ".config.init", ".config.teacher", ".config.base"];
+const FREE: [&str; 5] =
+    [".version", ".config.init", ".config.teacher", ".config.base", ".config.predictor_file"];
 
 /// What a run is.
 #[derive(Serialize)]
@@ -38,6 +39,9 @@ pub struct Record<'a> {
     pub init_sha256: Option<String>,
     /// Of the teacher's tensors.
     pub teacher_sha256: Option<String>,
+    /// Of the tensors that the predictor's file decodes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor_sha256: Option<String>,
 }
 
 /// Finds out before anything is read whether `folder` may be written to.

@@ -14,9 +14,12 @@ mod file;
 mod parameterization;
 mod plan;
 mod rate;
+mod rounding;
 
 pub use config::AwareConfig;
 pub use equalise::equalise;
 pub use file::{Rounded, encode};
 pub use parameterization::QuantizationAware;
 pub use plan::AwarePlan;
+pub(crate) use plan::MARGIN;
+pub use rounding::{RatePrices, RoundedPart, Rounding, smallest_price};

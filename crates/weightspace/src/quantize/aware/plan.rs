@@ -7,16 +7,14 @@ use weightspace_core::container::Header;
 use weightspace_nn::ModelState;
 use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::net::Net;
+use weightspace_nn::train::Parameterization;
 
 use super::file::{Rounded, encode};
-use super::{AwareConfig, QuantizationAware, equalise};
+use super::{AwareConfig, QuantizationAware, equalise, smallest_price};
 use crate::quantize::{self, Images, Options, Progress, QuantizeError, Target};
 
 /// Part of the target that training aims for: its estimate of bytes is not that good.
-const MARGIN: f64 = 0.985;
-
-/// Times that the price of a bit is raised or halved to meet the target.
-const ROUNDS: usize = 12;
+pub(crate) const MARGIN: f64 = 0.985;
 
 /// What training begins with.
 #[derive(Clone, Debug)]
@@ -65,8 +63,10 @@ impl AwarePlan {
         let state = ModelState::from_state_dict(net, &self.start);
         let state = state.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
         let mut method = self.parameterization(net, config, state.weights.clone());
-        let mut rounded = self.rounded(&mut method, &state.weights, config.rounding_price);
-        let bits = method.bits(&state.weights);
+        // Bits are counted by the frequencies of the weights last expanded.
+        method.expand(&state.weights, &mut vec![0.0; state.weights.len()]);
+        let mut rounded = self.rounded(&method, &state.weights, config.rounding_price);
+        let bits = method.rounding().bits(&state.weights);
         let bytes = |rounded: &_| {
             Ok::<_, QuantizeError>(
                 encode(net, header, &self.start, rounded, config.vector_bits)?.len() as f64,
@@ -95,11 +95,11 @@ impl AwarePlan {
 
     fn rounded(
         &self,
-        method: &mut QuantizationAware,
+        method: &QuantizationAware,
         coefficients: &[f32],
         price: f64,
     ) -> BTreeMap<String, Rounded> {
-        let integers = method.integers(coefficients, price as f32);
+        let integers = method.rounding().integers(coefficients, price);
         let tensors = integers.into_iter().map(|(name, integers)| {
             let step = self.steps[&name];
             (name, Rounded { step, integers })
@@ -120,31 +120,15 @@ impl AwarePlan {
         coefficients: &[f32],
         running: &RunningStatistics,
     ) -> Result<Vec<u8>, QuantizeError> {
-        let mut method = self.parameterization(net, config, coefficients.to_vec());
+        let method = self.parameterization(net, config, coefficients.to_vec());
         let state = ModelState { weights: coefficients.to_vec(), running: running.clone() };
         let tensors = state.to_state_dict(net);
-        let mut at = |price: f64| {
-            let rounded = self.rounded(&mut method, coefficients, price);
-            encode(net, header, &tensors, &rounded, config.vector_bits)
-        };
-        let fits = |file: &[u8]| file.len() as u64 <= config.target_bytes;
-        let mut best = at(config.rounding_price)?;
-        if fits(&best) {
-            return Ok(best);
-        }
-        let (mut low, mut high) = (config.rounding_price, None);
-        for _ in 0..ROUNDS {
-            let price = high.map_or(2.0 * low + 0.01, |high| 0.5 * (low + high));
-            let file = at(price)?;
-            match fits(&file) {
-                true => (best, high) = (file, Some(price)),
-                false => low = price,
-            }
-        }
-        if fits(&best) {
-            return Ok(best);
-        }
         let target = config.target_bytes;
-        Err(QuantizeError::OutOfReach(format!("{target} bytes cannot be reached")))
+        let file = smallest_price(config.rounding_price, target, |price| {
+            let rounded = self.rounded(&method, coefficients, price);
+            encode(net, header, &tensors, &rounded, config.vector_bits)
+        })?;
+        let text = || format!("{target} bytes cannot be reached");
+        file.ok_or_else(|| QuantizeError::OutOfReach(text()))
     }
 }

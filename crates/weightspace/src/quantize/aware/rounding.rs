@@ -1,0 +1,190 @@
+//! Rounding of what is trained: parts of a vector on grids, and the price of the bits of their integers.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::rate::Rate;
+
+/// How fast the price of a bit rises with the excess over the target: e-fold for every 1/50 of it.
+const URGENCY: f64 = 50.0;
+
+/// The price of a bit is at most so many e-folds from where the file has its target size.
+const MOST_FOLDS: f64 = 4.0;
+
+/// Times that the price of a bit is raised or halved to meet a target.
+const ROUNDS: usize = 12;
+
+/// Part of a vector that is rounded, of rows of equal length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundedPart {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub range: Range<usize>,
+    /// The step of every row; one step is that of the whole part.
+    pub steps: Vec<f32>,
+    /// Largest magnitude of an integer.
+    pub limit: f32,
+}
+
+impl RoundedPart {
+    /// Its rows of the vector, with their steps.
+    fn rows<'a>(&'a self, vector: &'a [f32]) -> impl Iterator<Item = (&'a [f32], f32)> {
+        vector[self.range.clone()].chunks(self.row_len()).zip(self.steps.iter().copied())
+    }
+
+    fn row_len(&self) -> usize {
+        (self.range.len() / self.steps.len().max(1)).max(1)
+    }
+}
+
+/// What bits are to cost in training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatePrices {
+    /// Price of a bit, in squared steps, when a value is rounded.
+    pub rounding: f64,
+    /// Price in the loss of one bit for every value, where all parts together cost the target.
+    pub loss: f64,
+    /// What all parts may cost together.
+    pub target_bits: f64,
+}
+
+impl RatePrices {
+    /// Bits cost nothing: rounding is to nearest.
+    pub const NONE: RatePrices = RatePrices { rounding: 0.0, loss: 0.0, target_bits: 1.0 };
+}
+
+/// Rounds parts of a vector to whole steps.
+///
+/// An integer is chosen for the least of squared error and price of its bits; the price of bits in the loss
+/// rises and falls with the distance to the target.
+#[derive(Clone, Debug)]
+pub struct Rounding {
+    parts: Vec<RoundedPart>,
+    /// What each part's integers cost, since it was last rounded.
+    rates: Vec<Rate>,
+    prices: RatePrices,
+}
+
+impl Rounding {
+    /// Of these parts.
+    pub fn new(parts: Vec<RoundedPart>, prices: RatePrices) -> Self {
+        let rates = parts.iter().map(|_| Rate::new([].into_iter())).collect();
+        Rounding { parts, rates, prices }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &[RoundedPart] {
+        &self.parts
+    }
+
+    /// Writes the rounded parts of a vector, and leaves the rest of the other as it is.
+    ///
+    /// # Panics
+    /// If a vector is shorter than it should be.
+    pub fn round(&mut self, values: &[f32], rounded: &mut [f32]) {
+        for (part, rate) in self.parts.iter().zip(&mut self.rates) {
+            let own = &mut rounded[part.range.clone()];
+            *rate = integers(part, values, self.prices.rounding as f32, own);
+            let rows = own.chunks_mut(part.row_len()).zip(&part.steps);
+            rows.for_each(|(row, step)| row.iter_mut().for_each(|value| *value *= step));
+        }
+    }
+
+    /// The integers of all parts by name, at another price of a bit in squared steps.
+    ///
+    /// # Panics
+    /// If the vector is shorter than it should be.
+    pub fn integers(&self, values: &[f32], price: f64) -> BTreeMap<String, Vec<i32>> {
+        let of = |part: &RoundedPart| {
+            let mut rounded = vec![0.0; part.range.len()];
+            integers(part, values, price as f32, &mut rounded);
+            (part.name.clone(), rounded.iter().map(|&integer| integer as i32).collect())
+        };
+        self.parts.iter().map(of).collect()
+    }
+
+    /// Bits of all integers by their frequencies when the vector was last rounded.
+    pub fn bits(&self, values: &[f32]) -> f64 {
+        let price = self.prices.rounding as f32;
+        let of = |(part, rate): (&RoundedPart, &Rate)| -> f64 {
+            let bits = part.rows(values).flat_map(|(row, step)| {
+                row.iter().map(move |value| {
+                    let integer = rate.round(value / step, price).abs().min(part.limit);
+                    f64::from(rate.of(integer))
+                })
+            });
+            bits.sum()
+        };
+        self.parts.iter().zip(&self.rates).map(of).sum()
+    }
+
+    /// Adds the gradient of what the bits of the vector last rounded cost in the loss.
+    pub fn add_gradient(&self, values: &[f32], gradient: &mut [f32]) {
+        if self.prices.loss == 0.0 {
+            return;
+        }
+        let count: usize = self.parts.iter().map(|part| part.range.len()).sum();
+        let excess = self.bits(values) / self.prices.target_bits - 1.0;
+        let folds = (URGENCY * excess).clamp(-MOST_FOLDS, MOST_FOLDS);
+        let price = self.prices.loss / count.max(1) as f64 * folds.exp();
+        for (part, rate) in self.parts.iter().zip(&self.rates) {
+            let own = gradient[part.range.clone()].chunks_mut(part.row_len());
+            for (gradient, (row, step)) in own.zip(part.rows(values)) {
+                let per_step = step.recip();
+                let price = price as f32 * per_step;
+                for (gradient, value) in gradient.iter_mut().zip(row) {
+                    let value = value * per_step;
+                    *gradient += (price * rate.slope(value.abs())).copysign(value);
+                }
+            }
+        }
+    }
+}
+
+/// Writes a part's integers, and returns what they cost. That follows from how often they occur, and this from
+/// what they cost: twice is enough.
+fn integers(part: &RoundedPart, values: &[f32], price: f32, rounded: &mut [f32]) -> Rate {
+    let in_steps: Vec<f32> = part
+        .rows(values)
+        .flat_map(|(row, step)| {
+            let per_step = step.recip();
+            row.iter().map(move |value| value * per_step)
+        })
+        .collect();
+    let mut rate = Rate::new(in_steps.iter().map(|value| value.round() as i32));
+    for _ in 0..2 {
+        for (rounded, &value) in rounded.iter_mut().zip(&in_steps) {
+            *rounded = rate.round(value, price).clamp(-part.limit, part.limit);
+        }
+        rate = Rate::new(rounded.iter().map(|&integer| integer as i32));
+    }
+    rate
+}
+
+/// The first file of at most so many bytes, by the price of a bit in squared steps at which `file` rounds: from
+/// `price` on upwards, as little as is needed. `None` if no price is high enough.
+///
+/// # Errors
+/// The first of `file`.
+pub fn smallest_price<E>(
+    price: f64,
+    most_bytes: u64,
+    mut file: impl FnMut(f64) -> Result<Vec<u8>, E>,
+) -> Result<Option<Vec<u8>>, E> {
+    let fits = |file: &[u8]| file.len() as u64 <= most_bytes;
+    let mut best = file(price)?;
+    if fits(&best) {
+        return Ok(Some(best));
+    }
+    let (mut low, mut high) = (price, None);
+    for _ in 0..ROUNDS {
+        let price = high.map_or(2.0 * low + 0.01, |high| 0.5 * (low + high));
+        let found = file(price)?;
+        match fits(&found) {
+            true => (best, high) = (found, Some(price)),
+            false => low = price,
+        }
+    }
+    Ok(fits(&best).then_some(best))
+}
