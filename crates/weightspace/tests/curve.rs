@@ -50,7 +50,7 @@ fn a_curve_is_drawn_continued_and_merged() {
     let first = json(&line, &[&cnn(), &out]);
     let points = first["points"].as_array().unwrap();
     let methods: Vec<&str> = points.iter().map(|p| p["method"].as_str().unwrap()).collect();
-    assert!(methods.contains(&"quantize") && methods.contains(&"low-rank int8"), "{methods:?}");
+    assert!(methods.contains(&"quantize") && methods.contains(&"low-rank-int8"), "{methods:?}");
     for point in points {
         let target =
             if point["settings"].as_str().unwrap().contains("3000") { 3000.0 } else { 1500.0 };
@@ -85,7 +85,7 @@ fn a_curve_is_drawn_continued_and_merged() {
     assert!(csv.starts_with("method,settings,bytes,accuracy\n"), "{csv}");
     assert_eq!(csv.lines().count(), all.len() + 1);
     let svg = fs::read_to_string(out.join("curve.svg")).unwrap();
-    for part in ["low-rank int8", "a peer, &lt;b&gt;", "original", "kB", "#FFFFFF"] {
+    for part in ["low-rank-int8", "a peer, &lt;b&gt;", "original", "kB", "#FFFFFF"] {
         assert!(svg.contains(part), "{part} in {svg}");
     }
     assert!(fs::read(out.join("curve.png")).unwrap().starts_with(b"\x89PNG"));
