@@ -245,12 +245,14 @@ fn padded(file: Vec<u8>, letters: usize) -> Vec<u8> {
 #[test]
 fn bombs_are_refused_before_they_go_off() {
     // 2^13 elements for each byte, and no more.
-    let large = file_of(&[(&[2048, 1024], 0, 4)], &[]);
-    let of_length = |bytes: usize| padded(large.clone(), bytes - large.len());
-    assert!(decode(of_length(256)).is_ok());
+    let large = file_of(&[(&[2560, 1024], 0, 4)], &[]);
+    // The length of the text takes a second byte.
+    let of_length = |bytes: usize| padded(large.clone(), bytes - large.len() - 1);
+    assert_eq!(of_length(320).len(), 320);
+    assert!(decode(of_length(320)).is_ok());
     refused(
-        of_length(255),
-        "2097152 elements of products and predictions are too many for 255 bytes",
+        of_length(319),
+        "2621440 elements of products and predictions are too many for 319 bytes",
     );
     refused(file_of(&[(&[1 << 40], 0, 1)], &[]), "are too many for");
     // Many orders from few bytes.
