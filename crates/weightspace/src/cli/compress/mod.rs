@@ -249,7 +249,8 @@ impl<'a> Job<'a> {
                 let network = self.net.as_ref().zip(self.images()).context("--data is needed")?;
                 let chosen = auto::encode(shared, header, weights, network, global);
                 let (method, bytes, trials) = chosen.with_context(shown)?;
-                let train_further = self.train_command(bytes.len() as u64, global)?;
+                let size = shared.target_bytes.unwrap_or(bytes.len() as u64);
+                let train_further = self.train_command(size, global)?;
                 let auto = Some(Choice { trials, train_further });
                 Encoded { method, auto, ..plain(bytes) }
             }
