@@ -133,6 +133,19 @@ fn factors_that_do_not_fit_are_not_written() {
     assert!(container::encode(&header(), &twice).is_err(), "the name of a factor");
 }
 
+/// What a file asks for is bounded by its size: rank 1 of a large layer is real, the same of constants is a bomb.
+#[test]
+fn elements_are_bounded_by_the_bytes_of_the_file() {
+    let rows = 4096;
+    let encoded = |left: usize, right: usize| {
+        let (left, right) = (factor(rows, 1, left, 1), factor(1, rows, right, 2));
+        container::encode(&header(), &[("w".into(), product(&[rows, rows], left, right))])
+    };
+    assert!(WspFile::from_bytes("m.wsp", encoded(5, 5).unwrap()).is_ok());
+    let refused = encoded(3, 3).unwrap_err().to_string();
+    assert!(refused.contains("16777216 elements of products and predictions are too many for"));
+}
+
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
@@ -181,7 +194,7 @@ fn hostile_tables_are_refused() {
     refused(&[good[0], good[0], good[1], good[2]], &ones, "not a factor of type");
     refused(&[(0x60, &[4, 3]), (0x40, &[4, 2]), (0x10, &[2, 3])], &ones[..4], "not a factor");
     refused(&[(0x61, &[4, 3]), good[1], good[2]], &ones, "not an f32 matrix");
-    let huge = 1 << 20;
+    let huge = 1 << 16;
     let of_huge: [(u8, &[u64]); 3] =
         [(0x60, &[huge, huge]), (0x10, &[huge, 1]), (0x10, &[1, huge])];
     refused(&of_huge, &ones, "are too many for");

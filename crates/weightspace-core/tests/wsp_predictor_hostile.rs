@@ -178,7 +178,7 @@ fn predictors_that_contradict_themselves_are_refused() {
     with(5, &CODES, &one, "an inner tensor that is not raw");
     with(3, &CODES, &one, "no weights and biases");
     with(2, &CODES, &one, "layer 1 of the predictor");
-    with(0, &CODES, &one, "limit is 0");
+    with(0, &CODES, &one, "layer 0 of the predictor");
     with(4, &[3, 1, 1], &one, "unknown scale 3");
     with(4, &[0, 4], &one, "unknown encoding 4");
     with(4, &[2, 1, 1], &one, "beyond the limits");
@@ -237,15 +237,28 @@ fn sections_that_do_not_fit_are_refused() {
     refused(other, "a prediction in a file of method low-rank");
 }
 
+/// The same file with an architecture of so many letters, which makes it that much longer.
+fn padded(file: Vec<u8>, letters: usize) -> Vec<u8> {
+    [&file[..6], &varint(letters as u64), &vec![b'a'; letters], &file[7..]].concat()
+}
+
 #[test]
 fn bombs_are_refused_before_they_go_off() {
-    let all = 2 * 3 + 2 + 4 * 2 + 4;
-    refused(file_of(&[(&[all << 16, 2], 0, 1)], &[]), "weights of 20 elements");
-    refused(file_of(&[(&[1 << 40], 0, 1)], &[]), "the limit is 1310720");
+    // 2^13 elements for each byte, and no more.
+    let large = file_of(&[(&[2560, 1024], 0, 4)], &[]);
+    // The length of the text takes a second byte.
+    let of_length = |bytes: usize| padded(large.clone(), bytes - large.len() - 1);
+    assert_eq!(of_length(320).len(), 320);
+    assert!(decode(of_length(320)).is_ok());
+    refused(
+        of_length(319),
+        "2621440 elements of products and predictions are too many for 319 bytes",
+    );
+    refused(file_of(&[(&[1 << 40], 0, 1)], &[]), "are too many for");
     // Many orders from few bytes.
-    refused(file_of(&[(&[1000, 1000], 3, 1)], &[]), "0 sections of orders, expected 16");
-    let empty = vec![section(7, &[]); 16];
-    refused(file_of(&[(&[1000, 1000], 3, 1)], &empty), "a section of 0 bytes cannot cover 65536");
+    let ordered = |orders: &[Vec<u8>]| padded(file_of(&[(&[1000, 1000], 3, 1)], orders), 100);
+    refused(ordered(&[]), "0 sections of orders, expected 16");
+    refused(ordered(&vec![section(7, &[]); 16]), "a section of 0 bytes cannot cover 65536");
     // Many coordinates from few bytes.
     let wide = [
         &[(PREDICTED, &[1u64 << 21, 1][..])],
@@ -254,7 +267,7 @@ fn bombs_are_refused_before_they_go_off() {
     ]
     .concat();
     refused(
-        file(&[table(&wide), predictor(4, &CODES, &[(0, 1)])]),
+        padded(file(&[table(&wide), predictor(4, &CODES, &[(0, 1)])]), 1000),
         "more than 2^20 distinct coordinates on the filter axis",
     );
     let hidden = [
@@ -265,7 +278,7 @@ fn bombs_are_refused_before_they_go_off() {
         (CONSTANT, &[1]),
     ];
     refused(
-        file(&[table(&hidden), predictor(4, &CODES, &[(0, 1)])]),
+        padded(file(&[table(&hidden), predictor(4, &CODES, &[(0, 1)])]), 1000),
         "1048578 distinct coordinates of 100 outputs each",
     );
     let many: Vec<Vec<u64>> = (0..2_500).map(|i| vec![4_000 + i]).collect();

@@ -4,6 +4,7 @@
 //! the same name puts everything together.
 
 pub mod analyze;
+pub mod auto;
 pub mod comm;
 pub mod curve;
 pub mod low_rank;

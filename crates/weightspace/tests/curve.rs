@@ -1,10 +1,13 @@
 //! `weightspace curve` and `weightspace analyze` as their users run them, on a small trained network.
 
+mod data_folder;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use data_folder::data_folder;
 use serde_json::Value;
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{DType, StateDict, Tensor};
@@ -50,7 +53,7 @@ fn a_curve_is_drawn_continued_and_merged() {
     let first = json(&line, &[&cnn(), &out]);
     let points = first["points"].as_array().unwrap();
     let methods: Vec<&str> = points.iter().map(|p| p["method"].as_str().unwrap()).collect();
-    assert!(methods.contains(&"quantize") && methods.contains(&"low-rank int8"), "{methods:?}");
+    assert!(methods.contains(&"quantize") && methods.contains(&"low-rank-int8"), "{methods:?}");
     for point in points {
         let target =
             if point["settings"].as_str().unwrap().contains("3000") { 3000.0 } else { 1500.0 };
@@ -63,6 +66,15 @@ fn a_curve_is_drawn_continued_and_merged() {
     let found = json("eval {} --data digits --json", &[&file]);
     assert_eq!(found["accuracy"], point.unwrap()["accuracy"]);
     assert_eq!(number(point.unwrap(), "bytes"), fs::metadata(&file).unwrap().len() as f64);
+    let compressed = folder.path().join("compressed.wsp");
+    for (name, options) in
+        [("quantize", "--method quantize"), ("low-rank-int8", "--method low-rank --factors int8")]
+    {
+        let line = format!("compress {{}} -o {{}} -f {IMAGES} {options} --target-bytes 3000");
+        assert_eq!(run(&line, &[&cnn(), &compressed]).0, 0);
+        let from_curve = fs::read(out.join(format!("files/{name}-3000.wsp"))).unwrap();
+        assert!(fs::read(&compressed).unwrap() == from_curve, "{name}");
+    }
     assert!(number(&first["original"], "accuracy") > 0.93);
 
     // Finished points are not made again: their files are not needed.
@@ -85,7 +97,7 @@ fn a_curve_is_drawn_continued_and_merged() {
     assert!(csv.starts_with("method,settings,bytes,accuracy\n"), "{csv}");
     assert_eq!(csv.lines().count(), all.len() + 1);
     let svg = fs::read_to_string(out.join("curve.svg")).unwrap();
-    for part in ["low-rank int8", "a peer, &lt;b&gt;", "original", "kB", "#FFFFFF"] {
+    for part in ["low-rank-int8", "a peer, &lt;b&gt;", "original", "kB", "#FFFFFF"] {
         assert!(svg.contains(part), "{part} in {svg}");
     }
     assert!(fs::read(out.join("curve.png")).unwrap().starts_with(b"\x89PNG"));
@@ -206,7 +218,7 @@ fn errors_grow_as_bits_shrink() {
 /// With `WEIGHTSPACE_DATA`: the published ResNet-20 has the ratios that were computed elsewhere.
 #[test]
 fn the_spectrum_of_a_published_checkpoint_is_known() {
-    let Some(data) = std::env::var_os("WEIGHTSPACE_DATA").map(PathBuf::from) else { return };
+    let Some(data) = data_folder() else { return };
     let model = data.join("resnets/resnet20-12fca82f.th");
     let found = json("analyze spectral {} {} --json", &[&model, &model]);
     let layers = found["layers"].as_array().unwrap();

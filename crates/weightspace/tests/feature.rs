@@ -1,11 +1,14 @@
 //! Every command as its users run it: the real program on small files.
 
+mod data_folder;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use data_folder::data_folder;
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::checkpoint::write_safetensors;
@@ -163,6 +166,64 @@ fn compress_and_decompress_agree_with_each_other() {
     assert_eq!(a["correct"], b["correct"]);
     assert!(a["correct"].as_u64().unwrap() > 318, "8 bits cost next to nothing: {a}");
     assert_eq!(Checkpoint::open(&restored).unwrap().metadata()["format"], "pt");
+}
+
+#[test]
+fn the_best_of_all_methods_is_written_and_the_others_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (auto, same) = (folder.path().join("a b.wsp"), folder.path().join("same.wsp"));
+    let images = "--data digits --preprocessing unit-pad28";
+    let line = format!("compress {{}} -o {{}} {images} --method auto");
+    let json = done(&format!("{line} --target-bytes 1500 --json"), &[&cnn(), &auto]).json();
+    let choice = &json["auto"];
+    let tried = choice["tried"].as_array().unwrap();
+    assert_eq!(tried.len(), 3);
+    let chosen = tried.iter().find(|t| t["name"] == choice["chosen"]).unwrap();
+    let best = tried.iter().filter_map(|t| t["held_out_accuracy"].as_f64()).fold(0.0, f64::max);
+    assert_eq!(chosen["held_out_accuracy"].as_f64().unwrap(), best);
+    assert!(tried.iter().all(|t| t["bytes"].as_u64().is_none_or(|bytes| bytes <= 1500)), "{json}");
+    assert_eq!(json["bytes"], chosen["bytes"]);
+    assert_eq!(json["bytes"], fs::metadata(&auto).unwrap().len());
+    assert!(choice["original_held_out_accuracy"].as_f64().unwrap() > 0.93);
+
+    // The options that are named make the same file, and the command that is named is one.
+    let options = chosen["options"].as_str().unwrap();
+    let line_of = format!("compress {{}} -o {{}} {images} {options} --target-bytes 1500");
+    done(&line_of, &[&cnn(), &same]);
+    assert!(fs::read(&same).unwrap() == fs::read(&auto).unwrap());
+    let command = choice["train_further"].as_str().unwrap();
+    let words = command.strip_prefix("weightspace ").unwrap();
+    assert!(words.ends_with("a b-trained'") && words.contains("--target-bytes 1500"), "{words}");
+    let (plain, _) = words.split_once(" --output").unwrap();
+    done(&format!("{plain} --dry-run"), &[]);
+
+    let text = done(&format!("{line} --target-accuracy 0.9 -f"), &[&cnn(), &auto]).stdout;
+    assert!(text.contains("held-out training images") && text.contains("* "), "{text}");
+    let accuracy = done("eval {} --data digits --json", &[&auto]).json()["accuracy"].clone();
+    assert!(accuracy.as_f64().unwrap() > 0.8, "{accuracy}");
+    let ending = run(&format!("{line} --target-bytes 99 -f"), &[&cnn(), &auto]);
+    assert_eq!((ending.code, ending.stderr.lines().count()), (2, 1), "{}", ending.stderr);
+    assert!(ending.stderr.contains("low-rank-int8: 99 bytes cannot be reached"));
+}
+
+#[test]
+fn what_auto_needs_is_said() {
+    for (line, reason) in [
+        ("--data digits", "needs --target-bytes or --target-accuracy"),
+        ("--target-bytes 1000", "needs images to choose by: --data"),
+        ("--target-bytes 1000 --data digits --bits 4", "cannot be used with"),
+        (
+            "--target-bytes 1000 --data digits --factors f16",
+            "--factors is no option of --method auto",
+        ),
+        ("--target-bytes 1000 --data digits --k 9", "--k is no option of --method auto"),
+    ] {
+        let ending = run(&format!("compress {{}} --dry-run --method auto {line}"), &[&cnn()]);
+        assert!(ending.code == 2 && ending.stderr.contains(reason), "{line}: {}", ending.stderr);
+    }
+    let line = "compress {} --dry-run --method auto --target-bytes 1000 --json --data digits";
+    let plan = done(&format!("{line} --preprocessing unit-pad28"), &[&cnn()]).json();
+    assert_eq!((&plan["method"], &plan["estimated_bytes"]), (&"auto".into(), &1000.into()));
 }
 
 #[test]
@@ -361,6 +422,10 @@ fn eval_says_what_does_not_fit() {
     assert!(ending.stderr.contains(expected), "{}", ending.stderr);
     let ending = run("eval {} --data cifar10", &[&mlp()]);
     assert!(ending.stderr.contains("WEIGHTSPACE_DATA"), "{}", ending.stderr);
+    let mut with_empty = program();
+    with_empty.env("WEIGHTSPACE_DATA", "").args(["eval", "--data", "cifar10"]).arg(mlp());
+    let empty = with_empty.output().unwrap().stderr;
+    assert_eq!(String::from_utf8(empty).unwrap(), ending.stderr, "empty is as not set");
     let ending = run("eval {} --data nonsense", &[&mlp()]);
     assert!(ending.stderr.contains("known are digits"), "{}", ending.stderr);
 }
@@ -465,7 +530,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 /// With `WEIGHTSPACE_DATA`: published checkpoints have their published accuracy.
 #[test]
 fn published_checkpoints_have_their_published_accuracy() {
-    let Some(data) = std::env::var_os("WEIGHTSPACE_DATA").map(PathBuf::from) else { return };
+    let Some(data) = data_folder() else { return };
     for (file, correct) in [("resnet20-12fca82f.th", 9173), ("resnet56-4bfd9763.th", 9339)] {
         let model = data.join("resnets").join(file);
         let line = "eval {} --data cifar10 --json --data-dir {}";

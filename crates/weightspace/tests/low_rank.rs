@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use weightspace::low_rank::{FactorType, LowRankError, Options, Target, compress};
-use weightspace::quantize::Images;
+use weightspace::low_rank::{Decomposed, FactorType, LowRankError, Options, Target, compress};
+use weightspace::quantize::{Images, Preparation, Prepared};
 use weightspace_core::container::{self, Coding, Header, Method, WspFile};
 use weightspace_core::{Checkpoint, StateDict};
 use weightspace_nn::arch;
@@ -73,6 +73,14 @@ fn decode(file: &[u8]) -> StateDict {
     WspFile::from_bytes("test", file.to_vec()).unwrap().state_dict().unwrap()
 }
 
+impl Digits {
+    fn accuracy(&self, file: &[u8]) -> f64 {
+        let engine = Engine::new(&self.net, &decode(file)).unwrap();
+        let (test, preprocessing) = (&self.test, &self.preprocessing);
+        evaluate::accuracy(&engine, test, None, preprocessing, &|_| ()).unwrap().accuracy()
+    }
+}
+
 /// Ranks of the tensors that are products.
 fn ranks(tensors: &[(String, Coding)]) -> Vec<(&str, usize)> {
     let products = tensors.iter().filter_map(|(name, coding)| match coding {
@@ -122,8 +130,38 @@ fn a_target_of_bytes_is_kept_and_used() {
     }
     let error = digits.tensors(&options(Target::Bytes(90), FactorType::Int8, 0)).unwrap_err();
     assert!(error.to_string().starts_with("90 bytes cannot be reached: rank 1"), "{error}");
+    let error = digits.tensors(&options(Target::Accuracy(1.1), FactorType::Int8, 0)).unwrap_err();
+    assert!(error.to_string().starts_with("accuracy 1.1 cannot be reached: all"), "{error}");
     let error = digits.tensors(&options(Target::RankFraction(0.0), FactorType::Int8, 0));
     assert!(matches!(error, Err(LowRankError::RankFraction(_))));
+}
+
+#[test]
+fn a_target_of_accuracy_costs_no_more_than_a_higher_one() {
+    let digits = digits();
+    let file = |accuracy| digits.file(&options(Target::Accuracy(accuracy), FactorType::Int8, 256));
+    let (low, high) = (file(0.7), file(0.9));
+    assert!(low.len() < high.len(), "{} and {} bytes", low.len(), high.len());
+    assert!(digits.accuracy(&high) > 0.85, "{}", digits.accuracy(&high));
+    assert!(digits.accuracy(&low) > 0.6, "{}", digits.accuracy(&low));
+}
+
+/// What is prepared once makes the same files as what is prepared for each.
+#[test]
+fn files_of_several_targets_share_what_was_found_out() {
+    let digits = digits();
+    let images = Images { train: &digits.train, preprocessing: &digits.preprocessing };
+    let preparation = Preparation { fold: true, calibrate: 256, seed: 1 };
+    let prepared = Prepared::new(&digits.weights, Some(&digits.net), Some(images), preparation);
+    let prepared = prepared.unwrap();
+    let decomposed = Decomposed::new(&prepared, &|_, _, _| ()).unwrap();
+    for target in [Target::Bytes(1_500), Target::RankFraction(0.3), Target::Bytes(1_000)] {
+        for factors in [FactorType::F16, FactorType::Int8] {
+            let tensors = decomposed.compress(&header(), target, factors, &|_, _, _| ()).unwrap();
+            let file = container::encode(&header(), &tensors).unwrap();
+            assert!(file == digits.file(&options(target, factors, 256)), "{target:?} {factors:?}");
+        }
+    }
 }
 
 #[test]

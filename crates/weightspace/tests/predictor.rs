@@ -1,7 +1,8 @@
 //! Predictors of weights: orders, training in phases, files.
 
-use std::path::PathBuf;
+mod data_folder;
 
+use data_folder::data_folder;
 use weightspace::predictor::{
     EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Recipe, Reconstructed,
     Reconstruction, ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors,
@@ -27,7 +28,7 @@ const ENCODINGS: [EncodingConfig; 4] = [
 
 /// The real ResNet-20, where there is data.
 fn resnet20() -> Option<(Net, StateDict)> {
-    let folder = PathBuf::from(std::env::var_os("WEIGHTSPACE_DATA")?);
+    let folder = data_folder()?;
     let file = Checkpoint::open(&folder.join("resnets/resnet20-12fca82f.th")).unwrap();
     let net = arch::build("resnet20", &Default::default()).unwrap();
     Some((net, file.state_dict().unwrap()))

@@ -1,8 +1,11 @@
 //! What users of `quantize` rely on, shown on a small trained network and on a random ResNet.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
-use weightspace::quantize::{Images, Options, QuantizeError, Target, compress};
+use weightspace::quantize::{
+    Images, Options, Preparation, Prepared, QuantizeError, Target, compress,
+};
 use weightspace_core::container::{self, Coding, Header, WspFile};
 use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
@@ -106,6 +109,28 @@ fn the_same_settings_give_the_same_bytes() {
     let digits = digits();
     let once = digits.compress(Target::Bytes(2000), 128).unwrap();
     assert_eq!(once, digits.compress(Target::Bytes(2000), 128).unwrap());
+}
+
+/// Sensitivities that are measured once make the same files as those measured for each.
+#[test]
+fn files_of_several_targets_share_what_was_found_out() {
+    let digits = digits();
+    let images = Images { train: &digits.train, preprocessing: &digits.preprocessing };
+    let preparation = Preparation { fold: true, calibrate: 128, seed: 1 };
+    let prepared = Prepared::new(&digits.weights, Some(&digits.net), Some(images), preparation);
+    let prepared = prepared.unwrap();
+    let measured = Cell::new(0);
+    let progress = |phase: &str, _, _| {
+        measured.set(measured.get() + usize::from(phase == "measuring sensitivity"));
+    };
+    for target in [Target::Bytes(3000), Target::Bits(4), Target::Bytes(2000)] {
+        let header = Header::default();
+        let tensors = prepared.compress(&header, target, &progress).unwrap();
+        let file = container::encode(&header, &tensors).unwrap();
+        assert!(file == digits.compress(target, 128).unwrap(), "{target:?}");
+    }
+    let layers = digits.weights.iter().filter(|(_, tensor)| tensor.shape().len() > 1).count();
+    assert_eq!(measured.get(), layers, "each layer once");
 }
 
 /// Reproducible numbers in [-1, 1).

@@ -1,10 +1,13 @@
 //! `weightspace train` as its users run it, on the built-in digits.
 
+mod data_folder;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use data_folder::data_folder;
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::Checkpoint;
@@ -340,7 +343,7 @@ fn bad_options_are_refused_in_one_line() {
 
 #[test]
 fn lenet_learns_mnist() {
-    let Some(data) = std::env::var_os("WEIGHTSPACE_DATA") else { return };
+    let Some(data) = data_folder() else { return };
     let folder = folder();
     let path = folder.path().join("run");
     let mut command = command("--preset lenet-mnist --epochs 1 --json --quiet", &path);

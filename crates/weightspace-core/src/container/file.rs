@@ -220,6 +220,7 @@ impl Contents {
         check_kinds(&sections, header.method)?;
         let mut entries = table::decode(&body[sections[0].range.clone()])?;
         table::check(&entries, header.method)?;
+        table::check_expansion(&entries, body.len() + CHECKSUM_BYTES)?;
         let plan = Plan::new(&entries);
         let of = |kind| sections.iter().filter(move |s| s.kind == kind);
         check_symbols(&plan, of(SectionKind::Symbols))?;

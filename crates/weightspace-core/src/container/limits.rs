@@ -29,18 +29,20 @@ pub(crate) const COEFFICIENTS: usize = 1 << 24;
 pub(crate) const PROJECTED_WEIGHTS: u64 = 1 << 31;
 /// Weights of all projected tensors together, for each coefficient.
 pub(crate) const WEIGHTS_PER_COEFFICIENT: u64 = 1 << 16;
-/// Elements of a tensor that is a product.
-pub(crate) const PRODUCT_ELEMENTS: u64 = 1 << 31;
-/// Elements of a tensor that is a product, for each element of its factors.
-pub(crate) const ELEMENTS_PER_FACTOR_ELEMENT: u64 = 1 << 16;
-/// Weights of all predicted tensors together.
-pub(crate) const PREDICTED_WEIGHTS: u64 = 1 << 31;
-/// Weights of all predicted tensors together, for each element of the inner tensors.
-pub(crate) const WEIGHTS_PER_INNER_ELEMENT: u64 = 1 << 16;
+/// Elements of all products and predicted tensors together.
+const EXPANDED_ELEMENTS: u64 = 1 << 31;
+/// Elements of all products and predicted tensors together, for each byte of the file: four times what a matrix
+/// of 4,096 x 4,096 of rank 1 needs with factors of 8 bits.
+const EXPANDED_ELEMENTS_PER_BYTE: u64 = 1 << 13;
 /// Exchanges that each ORDER section but the last covers.
 pub(crate) const SECTION_EXCHANGES: usize = 1 << 16;
 /// Bytes of the content of a PLANE section.
 pub(crate) const PLANE_SECTION_BYTES: u64 = 1 << 27;
+
+/// Elements that all products and predicted tensors of a file of `bytes` bytes may have together.
+pub(crate) fn expanded_of(bytes: usize) -> u64 {
+    EXPANDED_ELEMENTS.min((bytes as u64).saturating_mul(EXPANDED_ELEMENTS_PER_BYTE))
+}
 
 /// Symbols that a SYMBOLS section of `bytes` bytes may cover.
 pub(crate) fn symbols_of(bytes: usize) -> usize {

@@ -229,7 +229,6 @@ pub(super) fn check(info: &PredictorInfo, entries: &[Entry]) -> Result<Vec<usize
     for (index, entry) in entries.iter().enumerate().skip(inner.tables.start) {
         check_stored(entry, inner.masks.contains(&index))?;
     }
-    check_work(info, entries, inner.tables.start)?;
     let tilings: Vec<_> = info.tilings(entries).collect();
     for (tiling, order) in &tilings {
         if *order == OrderKind::InFilter && tiling.tile >= tiling.columns() {
@@ -262,25 +261,6 @@ fn check_stored(Entry { info, storage, .. }: &Entry, is_mask: bool) -> Result<()
         DType::F32 | DType::F16 | DType::BF16 => Ok(()),
         DType::Bool if is_mask => Ok(()),
         dtype => refuse!("{name}: an inner tensor of type {dtype}"),
-    }
-}
-
-/// Refuses more predicted weights than the limits allow for the elements of the inner tensors, which
-/// begin at `first`.
-fn check_work(info: &PredictorInfo, entries: &[Entry], first: usize) -> Result<(), Reason> {
-    let sum = |entries: &mut dyn Iterator<Item = &Entry>| {
-        entries.fold(0u64, |sum, e| sum.saturating_add(e.info.element_count() as u64))
-    };
-    let weights = sum(&mut predicted(entries));
-    let inner = sum(&mut entries[first..].iter());
-    let most =
-        limits::PREDICTED_WEIGHTS.min(inner.saturating_mul(limits::WEIGHTS_PER_INNER_ELEMENT));
-    match weights > most {
-        true => refuse!(
-            "{weights} weights of {inner} elements in {} inner tensors, the limit is {most}",
-            info.inner
-        ),
-        false => Ok(()),
     }
 }
 

@@ -314,6 +314,21 @@ pub(super) fn check(entries: &[Entry], method: Method) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Refuses more elements that come from a few others than a file of `bytes` bytes may ask for.
+pub(super) fn check_expansion(entries: &[Entry], bytes: usize) -> Result<(), Reason> {
+    let expanded =
+        entries.iter().filter(|e| matches!(e.storage, Storage::Product | Storage::Predicted));
+    let count = |entry: &Entry| entry.info.element_count() as u64;
+    let (found, most) =
+        (expanded.map(count).fold(0, u64::saturating_add), limits::expanded_of(bytes));
+    match found > most {
+        true => refuse!(
+            "{found} elements of products and predictions are too many for {bytes} bytes, the limit is {most}"
+        ),
+        false => Ok(()),
+    }
+}
+
 /// A name as it may stand in a message: quoted, control characters escaped, not too long.
 pub(crate) fn quoted(name: &str) -> String {
     match name.char_indices().nth(120) {

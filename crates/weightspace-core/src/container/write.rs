@@ -163,6 +163,7 @@ fn encode_checked(
     }
     let sum = framing::checksum(&out);
     out.extend_from_slice(&sum);
+    table::check_expansion(&entries, out.len())?;
     Ok(out)
 }
 

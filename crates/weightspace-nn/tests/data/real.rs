@@ -6,7 +6,8 @@ use weightspace_nn::data::{self, DataError, Dataset, Image, Split};
 
 /// The data set, or `None` where there is no data or no such folder.
 fn open(name: &str, split: Split) -> Option<Dataset> {
-    let directory = PathBuf::from(std::env::var_os("WEIGHTSPACE_DATA")?);
+    let directory = std::env::var_os("WEIGHTSPACE_DATA").filter(|folder| !folder.is_empty())?;
+    let directory = PathBuf::from(directory);
     match data::open(name, Some(&directory), split) {
         Err(DataError::Missing { .. }) => None,
         result => Some(result.unwrap()),

@@ -9,19 +9,22 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::{Deserialize, Serialize};
+use weightspace::auto::{AutoError, CANDIDATES, Candidate, Goal, Session};
 use weightspace::curve::{self, Original, Point};
+use weightspace::quantize::{Images, Preparation, Prepared};
 use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::data::{Preprocessing, Split};
 
-use super::command_line::parse;
+use super::compress::{self, DEFAULT_CALIBRATION};
 use super::decoding::DecodeArgs;
 use super::model::{ArchArgs, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::table::{Align, Table};
-use super::{Command, Global, Outcome, compress, text};
+use super::{Global, Outcome, text};
 
 /// Points of each method when sizes are not given.
 const SIZES: usize = 9;
@@ -44,10 +47,9 @@ pub struct Curve {
     /// Sizes of the files in bytes [default: 9 from 0.6 to 7.4 bits a parameter]
     #[arg(long, value_name = "N", value_delimiter = ',', num_args = 1..)]
     sizes: Vec<u64>,
-    /// Methods to run
-    #[arg(long, value_name = "M", value_enum, value_delimiter = ',',
-          default_values_t = Family::value_variants().to_vec())]
-    methods: Vec<Family>,
+    /// Methods to run [default: all]
+    #[arg(long, value_name = "M", value_parser = candidate_parser(), value_delimiter = ',')]
+    methods: Vec<&'static Candidate>,
     /// Files of the same network to evaluate and draw besides
     #[arg(long, value_name = "FILE", num_args = 1..)]
     points: Vec<PathBuf>,
@@ -68,25 +70,25 @@ pub struct Curve {
     key_file: Option<PathBuf>,
 }
 
-/// What makes the files of one curve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Family {
-    /// Bits shared out by sensitivity
-    Quantize,
-    /// Factors of 8 bits
-    LowRankInt8,
-    /// Factors of half precision
-    LowRankF16,
+fn candidate_parser() -> impl TypedValueParser<Value = &'static Candidate> {
+    let values = CANDIDATES.iter().map(|c| PossibleValue::new(c.name).help(c.title));
+    PossibleValuesParser::new(values).map(|name| {
+        let found = CANDIDATES.iter().find(|candidate| candidate.name == name);
+        found.expect("a possible value is a name of the table")
+    })
 }
 
-impl Family {
-    /// Name of the curve, and the options of `compress`.
-    const fn recipe(self) -> (&'static str, &'static str) {
-        match self {
-            Family::Quantize => ("quantize", "--method quantize"),
-            Family::LowRankInt8 => ("low-rank int8", "--method low-rank --factors int8"),
-            Family::LowRankF16 => ("low-rank f16", "--method low-rank --factors f16"),
-        }
+/// A point that is asked for.
+struct Wanted {
+    method: &'static Candidate,
+    /// In bytes.
+    size: u64,
+}
+
+impl Wanted {
+    /// The options of `compress` that make it.
+    fn settings(&self) -> String {
+        format!("{} --target-bytes {}", self.method.options, self.size)
     }
 }
 
@@ -108,7 +110,7 @@ struct Record {
     #[serde(flatten)]
     identity: Identity,
     original: Original,
-    /// By what makes them: the options of `compress`, or the content hash of a given file.
+    /// By what makes them: the options of `compress` besides those of images, or the content hash of a given file.
     points: BTreeMap<String, Point>,
 }
 
@@ -202,44 +204,66 @@ impl<'a> Job<'a> {
             [] => curve::sizes(self.record.original.parameters, SIZES),
             sizes => sizes.to_vec(),
         };
-        let (mut done, total) = (0, self.arguments.methods.len() * sizes.len());
-        let bar = Bar::new(self.global);
-        let mut points = Vec::new();
-        for (family, size) in
-            self.arguments.methods.iter().flat_map(|f| sizes.iter().map(move |s| (f, s)))
-        {
-            bar.report("points", done, total);
-            done += 1;
-            points.extend(self.point(*family, *size)?);
+        let methods = match &self.arguments.methods[..] {
+            [] => CANDIDATES.iter().collect(),
+            methods => methods.to_vec(),
+        };
+        let wanted = methods
+            .into_iter()
+            .flat_map(|method| sizes.iter().map(move |&size| Wanted { method, size }));
+        let wanted: Vec<Wanted> = wanted.collect();
+        let known =
+            |job: &Self, wanted: &Wanted| job.record.points.get(&wanted.settings()).cloned();
+        let missing: Vec<&Wanted> = wanted.iter().filter(|w| known(self, w).is_none()).collect();
+        if !missing.is_empty() {
+            self.make(&missing)?;
         }
-        Ok(points)
+        Ok(wanted.iter().filter_map(|wanted| known(self, wanted)).collect())
     }
 
-    /// The point of a method at a size; nothing if the method cannot make a file as small.
-    fn point(&mut self, family: Family, size: u64) -> anyhow::Result<Option<Point>> {
-        let (method, options) = family.recipe();
-        let settings = format!("{options} --target-bytes {size}");
-        if let Some(point) = self.record.points.get(&settings) {
-            return Ok(Some(point.clone()));
+    /// Makes and keeps the points that the methods reach; what they need is found out once for all.
+    fn make(&mut self, wanted: &[&Wanted]) -> anyhow::Result<()> {
+        let Curve { model, data, .. } = self.arguments;
+        let model = Model::open(model)?;
+        let quiet = self.global.silenced();
+        let preprocessing = Some(&self.setup.preprocessing);
+        let Setup { net, dataset, preprocessing } =
+            Setup::new(&model, self.setup.net.clone(), data, Split::Train, preprocessing, &quiet)?;
+        let weights = model.state_dict()?;
+        let mut header = compress::header(&model, Some(&net), Some(data), Some(&preprocessing))?;
+        header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
+        let images = Images { train: &dataset, preprocessing: &preprocessing };
+        let seed = self.global.seed();
+        let preparation = Preparation { fold: true, calibrate: DEFAULT_CALIBRATION, seed };
+        let network = Prepared::new(&weights, Some(&net), Some(images), preparation)?;
+        let session = Session::new(&network);
+        let bar = Bar::new(self.global);
+        for wanted in wanted {
+            let Wanted { method, size } = wanted;
+            let progress = |phase: &str, done, total| {
+                bar.report(&format!("{}, {size} bytes: {phase}", method.name), done, total);
+            };
+            match method.file(&session, &header, Goal::Bytes(*size), &progress) {
+                Ok(bytes) => self.finish(wanted, &bytes)?,
+                Err(AutoError::OutOfReach(reason)) => {
+                    self.global.explain(format_args!("{}: {reason}", method.name));
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| model.path().display().to_string());
+                }
+            }
         }
-        let model = std::path::absolute(&self.arguments.model)?;
-        let file = self.folder.join(format!("files/{}-{size}.wsp", method.replace(' ', "-")));
-        let Identity { arch, data, preprocessing, .. } = &self.record.identity;
-        let line =
-            format!("compress {settings} --arch {arch} --preprocessing {preprocessing} --force");
-        // A name with spaces is one word.
-        let data = format!("--data={data}");
-        let words = [Path::new(&data), Path::new("--output"), &file, &model];
-        let Command::Compress(command) = parse(&line, &words)? else { unreachable!() };
-        if let Err(error) = compress::write(&command, &self.global.silenced()) {
-            let message = text::one_line(&error);
-            ensure!(message.contains("cannot be reached"), "{message}");
-            self.global.explain(format_args!("{method}: {message}"));
-            return Ok(None);
-        }
-        let point = self.measure(method, &settings, &Model::open(&file)?)?;
-        self.keep(settings, &point)?;
-        Ok(Some(point))
+        Ok(())
+    }
+
+    /// Writes and measures a file.
+    fn finish(&mut self, wanted: &Wanted, bytes: &[u8]) -> anyhow::Result<()> {
+        let Wanted { method, size } = wanted;
+        let path = self.folder.join(format!("files/{}-{size}.wsp", method.name));
+        write(&path, bytes)?;
+        let settings = wanted.settings();
+        let point = self.measure(method.name, &settings, &Model::open(&path)?)?;
+        self.keep(settings, &point)
     }
 
     /// The point of a file that was given.

@@ -1,8 +1,9 @@
 //! Options that every command has, and how it speaks to its user.
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
@@ -33,9 +34,11 @@ pub struct Global {
         value_name = "DIR",
         global = true,
         env = "WEIGHTSPACE_DATA",
-        hide_env_values = true
+        hide_env_values = true,
+        // Unlike a path it may be empty, as variables of the environment are that mean nothing.
+        value_parser = clap::value_parser!(OsString)
     )]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<OsString>,
 }
 
 impl Global {
@@ -63,7 +66,7 @@ impl Global {
 
     /// Folder that holds the data sets.
     pub fn data_dir(&self) -> Option<&Path> {
-        self.data_dir.as_deref()
+        self.data_dir.as_deref().filter(|folder| !folder.is_empty()).map(Path::new)
     }
 
     /// Prints a result: the document with `--json`, else what `text` writes.

@@ -12,16 +12,16 @@ mod ranks;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use weightspace_core::container::{self, Coding, Header, Quantized, WspError};
+use weightspace_core::container::{self, Coding, Header, Quantized, WspError, WspFile};
 use weightspace_core::{StateDict, Tensor};
 use weightspace_nn::Net;
-use weightspace_nn::data::split_train_validation;
 
-use crate::quantize::codings::{self, VECTOR_LEVELS};
+use crate::quantize::codings::VECTOR_LEVELS;
 use crate::quantize::fold::{Folded, Layer};
 use crate::quantize::grid::{Grid, round_vector, step_for_levels};
 use crate::quantize::layer::{LayerChoice, quantize_layer};
-use crate::quantize::{Images, Progress, QuantizeError, layers, layerwise, read};
+use crate::quantize::{Images, Preparation, Prepared, Progress, QuantizeError};
+use crate::quantize::{layerwise, search};
 use decomposition::{Decomposition, Factors};
 use ranks::Ranks;
 
@@ -54,6 +54,8 @@ pub enum Target {
     RankFraction(f64),
     /// The best file of at most this many bytes.
     Bytes(u64),
+    /// The smallest file whose accuracy on held-out training images is at least this fraction.
+    Accuracy(f64),
 }
 
 /// Settings of [`compress`].
@@ -86,6 +88,16 @@ pub enum LowRankError {
         /// Bytes of the smallest file.
         smallest: u64,
     },
+    /// Not even all singular values are enough.
+    #[error(
+        "accuracy {target} cannot be reached: all singular values give {best:.4} on held-out training images"
+    )]
+    Inaccurate {
+        /// What was asked for.
+        target: f64,
+        /// The accuracy of the largest file.
+        best: f64,
+    },
     /// A weight has no singular values that can be computed.
     #[error("the singular values of {0} do not converge")]
     Diverged(String),
@@ -97,7 +109,8 @@ pub enum LowRankError {
     Container(#[from] WspError),
 }
 
-/// Turns a state dict into the tensors of a `.wsp` file, in the state dict's order.
+/// Turns a state dict into the tensors of a `.wsp` file, in the state dict's order. For files of
+/// several targets use [`Decomposed`].
 ///
 /// # Errors
 /// If the settings, the architecture and the images do not fit together, or the target cannot be met.
@@ -109,31 +122,130 @@ pub fn compress(
     options: &Options,
     progress: Progress<'_>,
 ) -> Result<Vec<(String, Coding)>, LowRankError> {
-    if let Target::RankFraction(fraction) = options.target
-        && !(fraction > 0.0 && fraction <= 1.0)
-    {
-        return Err(LowRankError::RankFraction(fraction));
+    let Options { fold, calibrate, seed, .. } = *options;
+    let preparation = Preparation { fold, calibrate, seed };
+    let network = Prepared::new(weights, net, images, preparation)?;
+    Decomposed::new(&network, progress)?.compress(header, options.target, options.factors, progress)
+}
+
+/// A network with the singular values and vectors of all its layers, of which every file takes as many
+/// as its target allows.
+pub struct Decomposed<'a> {
+    network: &'a Prepared<'a>,
+    layers: Vec<Decomposition>,
+}
+
+impl<'a> Decomposed<'a> {
+    /// Decomposes every layer, for the inputs that the images for calibration give if there are any.
+    ///
+    /// # Errors
+    /// If singular values do not converge, or the weights do not fit the network.
+    pub fn new(network: &'a Prepared<'a>, progress: Progress<'_>) -> Result<Self, LowRankError> {
+        let layers = match network.images() {
+            Some((net, images)) => decompose_calibrated(net, network.folded(), images, progress)?,
+            None => decompose(network.folded())?,
+        };
+        Ok(Decomposed { network, layers })
     }
-    let folded = layers(net, weights, options.fold)?;
-    let images = match (net, images) {
-        _ if options.calibrate == 0 => None,
-        (Some(net), Some(images)) => {
-            let pool = split_train_validation(images.train.len(), 0, options.seed).0;
-            let pool = &pool[..options.calibrate.min(pool.len())];
-            Some((net, read(images, pool)?))
+
+    /// The tensors of a `.wsp` file, in the state dict's order.
+    ///
+    /// # Errors
+    /// If the target cannot be met, or needs images or an architecture that are not there.
+    pub fn compress(
+        &self,
+        header: &Header,
+        target: Target,
+        factors: FactorType,
+        progress: Progress<'_>,
+    ) -> Result<Vec<(String, Coding)>, LowRankError> {
+        let ranks = Ranks::new(&self.layers, factors.bytes());
+        let count = ranks.count();
+        let tensors = |kept: usize| self.codings(&ranks.keeping(kept), factors);
+        let encoded = |kept: usize| container::encode(header, &tensors(kept));
+        let mut round = 0;
+        let rounds = count.max(1).ilog2() as usize + 2;
+        let mut begin_round = || {
+            round += 1;
+            progress("choosing ranks", round.min(rounds), rounds);
+        };
+        match target {
+            Target::RankFraction(fraction) if fraction > 0.0 && fraction <= 1.0 => {
+                Ok(tensors((fraction * count as f64).round() as usize))
+            }
+            Target::RankFraction(fraction) => Err(LowRankError::RankFraction(fraction)),
+            Target::Bytes(target) => {
+                let too_many = search::first(count, |kept| {
+                    begin_round();
+                    Ok::<_, LowRankError>(encoded(kept)?.len() as u64 > target)
+                })?;
+                match too_many.checked_sub(1) {
+                    Some(kept) => Ok(tensors(kept)),
+                    None => {
+                        let smallest = encoded(0)?.len() as u64;
+                        Err(LowRankError::OutOfReach { target, smallest })
+                    }
+                }
+            }
+            Target::Accuracy(target) => {
+                let accuracy = |kept: usize| {
+                    let file = WspFile::from_bytes("low-rank", encoded(kept)?)?;
+                    Ok::<_, LowRankError>(self.network.held_out_accuracy(&file.state_dict()?)?)
+                };
+                let enough = search::first(count, |kept| {
+                    begin_round();
+                    Ok::<_, LowRankError>(accuracy(kept)? >= target)
+                })?;
+                match enough <= count {
+                    true => Ok(tensors(enough)),
+                    false => Err(LowRankError::Inaccurate { target, best: accuracy(count)? }),
+                }
+            }
         }
-        (None, _) => {
-            let what = "calibration needs a known architecture (--arch)";
-            return Err(QuantizeError::Needs(what).into());
+    }
+
+    /// Every tensor of the state dict with its coding, given the rank of each layer; none for those
+    /// that are rounded.
+    fn codings(&self, ranks: &[Option<usize>], factors: FactorType) -> Vec<(String, Coding)> {
+        let layers = self.network.folded().layers.par_iter().zip(&self.layers).zip(ranks);
+        let of_layers: Vec<_> = layers
+            .flat_map_iter(|((layer, decomposition), &rank)| {
+                let [weight, bias] = self.layer(layer, decomposition, rank.map(|r| (r, factors)));
+                let bias = layer.bias.clone().zip(bias);
+                [weight.map(|weight| (layer.weight.clone(), weight)), bias].into_iter().flatten()
+            })
+            .collect();
+        let of_layers: BTreeMap<String, Coding> = of_layers.into_iter().collect();
+        self.network.with_others(of_layers)
+    }
+
+    /// Weight and bias of a layer, as factors of this rank if there is one.
+    fn layer(
+        &self,
+        layer: &Layer,
+        decomposition: &Decomposition,
+        rank: Option<(usize, FactorType)>,
+    ) -> [Option<Coding>; 2] {
+        let weights = &self.network.folded().weights;
+        let Some((weight, bias)) = layerwise::tensors(weights, layer) else { return [None, None] };
+        let shape = weight.shape();
+        let bias = bias.map(Tensor::to_f32);
+        if let Some((rank, factors)) = rank
+            && let Some(stored) = StoredFactors::new(decomposition.factors(rank), factors)
+        {
+            let bias = bias.map(|mut bias| {
+                decomposition.correct(bias.to_mut(), &weight.to_f32(), &stored.product());
+                let step = step_for_levels(&bias, VECTOR_LEVELS);
+                Coding::Quantized(round_vector(&bias, &[bias.len()], step))
+            });
+            let StoredFactors { left, right, .. } = stored;
+            let (left, right) = (Box::new(left), Box::new(right));
+            return [Some(Coding::Product { shape: shape.to_vec(), left, right }), bias];
         }
-        (_, None) => return Err(QuantizeError::Needs("calibration needs images (--data)").into()),
-    };
-    let decompositions = match &images {
-        Some((net, images)) => decompose_calibrated(net, &folded, images, progress)?,
-        None => decompose(&folded)?,
-    };
-    let job = Job { header, original: weights, net, folded: &folded, decompositions, options };
-    job.run(progress)
+        let choice = LayerChoice { grid: Grid::Levels(LEVELS), price: 0.0 };
+        let rounded = quantize_layer(layer, shape, &weight.to_f32(), bias.as_deref(), None, choice);
+        [Some(Coding::Quantized(rounded.weight)), rounded.bias.map(Coding::Quantized)]
+    }
 }
 
 fn decompose(folded: &Folded) -> Result<Vec<Decomposition>, LowRankError> {
@@ -166,92 +278,6 @@ fn diverged(layer: &Layer) -> LowRankError {
 
 fn values(folded: &Folded, layer: &Layer) -> Vec<f32> {
     folded.weights.get(&layer.weight).map_or_else(Vec::new, |t| t.to_f32().into_owned())
-}
-
-struct Job<'a> {
-    header: &'a Header,
-    original: &'a StateDict,
-    net: Option<&'a Net>,
-    folded: &'a Folded,
-    decompositions: Vec<Decomposition>,
-    options: &'a Options,
-}
-
-impl Job<'_> {
-    fn run(&self, progress: Progress<'_>) -> Result<Vec<(String, Coding)>, LowRankError> {
-        let ranks = Ranks::new(&self.decompositions, self.options.factors.bytes());
-        let target = match self.options.target {
-            Target::RankFraction(fraction) => {
-                let kept = (fraction * ranks.count() as f64).round() as usize;
-                return Ok(self.codings(&ranks.keeping(kept)));
-            }
-            Target::Bytes(target) => target,
-        };
-        // The largest number of singular values whose file fits: sizes grow with it.
-        let (mut fits, mut low, mut high) = (None, 0, ranks.count());
-        let mut smallest = u64::MAX;
-        let rounds = high.max(1).ilog2() as usize + 2;
-        for round in 0..rounds {
-            let kept = if round == 0 { low } else { (low + high).div_ceil(2) };
-            let tensors = self.codings(&ranks.keeping(kept));
-            let bytes = container::encode(self.header, &tensors)?.len() as u64;
-            smallest = smallest.min(bytes);
-            progress("choosing ranks", round + 1, rounds);
-            match bytes <= target {
-                true => (low, fits) = (kept, Some(tensors)),
-                false if kept == 0 => break,
-                false => high = kept - 1,
-            }
-            if low >= high {
-                break;
-            }
-        }
-        fits.ok_or(LowRankError::OutOfReach { target, smallest })
-    }
-
-    /// Every tensor of the state dict with its coding, given the rank of each layer; none for those
-    /// that are rounded.
-    fn codings(&self, ranks: &[Option<usize>]) -> Vec<(String, Coding)> {
-        let layers = self.folded.layers.par_iter().zip(&self.decompositions).zip(ranks);
-        let of_layers: Vec<_> = layers
-            .flat_map_iter(|((layer, decomposition), &rank)| {
-                let [weight, bias] = self.layer(layer, decomposition, rank);
-                let bias = layer.bias.clone().zip(bias);
-                [weight.map(|weight| (layer.weight.clone(), weight)), bias].into_iter().flatten()
-            })
-            .collect();
-        let of_layers: BTreeMap<String, Coding> = of_layers.into_iter().collect();
-        codings::all(self.original, self.net, self.folded, of_layers)
-    }
-
-    /// Weight and bias of a layer.
-    fn layer(
-        &self,
-        layer: &Layer,
-        decomposition: &Decomposition,
-        rank: Option<usize>,
-    ) -> [Option<Coding>; 2] {
-        let Some(weight) = self.folded.weights.get(&layer.weight) else { return [None, None] };
-        let shape = weight.shape();
-        let bias = layer.bias.as_ref().and_then(|name| self.folded.weights.get(name));
-        let bias = bias.map(Tensor::to_f32);
-        if let Some(rank) = rank
-            && let Some(stored) =
-                StoredFactors::new(decomposition.factors(rank), self.options.factors)
-        {
-            let bias = bias.map(|mut bias| {
-                decomposition.correct(bias.to_mut(), &weight.to_f32(), &stored.product());
-                let step = step_for_levels(&bias, VECTOR_LEVELS);
-                Coding::Quantized(round_vector(&bias, &[bias.len()], step))
-            });
-            let StoredFactors { left, right, .. } = stored;
-            let (left, right) = (Box::new(left), Box::new(right));
-            return [Some(Coding::Product { shape: shape.to_vec(), left, right }), bias];
-        }
-        let choice = LayerChoice { grid: Grid::Levels(LEVELS), price: 0.0 };
-        let rounded = quantize_layer(layer, shape, &weight.to_f32(), bias.as_deref(), None, choice);
-        [Some(Coding::Quantized(rounded.weight)), rounded.bias.map(Coding::Quantized)]
-    }
 }
 
 /// Factors as they are stored.

@@ -66,6 +66,23 @@ pub fn largest<E>(
     Ok(Some(low.exp2()))
 }
 
+/// Finds the first number of `0..=most` that `holds`, assuming that all larger ones do, too; `most + 1`
+/// if none does. The number found was tried, and so was the one before it.
+///
+/// # Errors
+/// Whatever `holds` reports.
+pub fn first<E>(most: usize, mut holds: impl FnMut(usize) -> Result<bool, E>) -> Result<usize, E> {
+    let (mut low, mut high) = (0, most + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match holds(middle)? {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Ok(low)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +101,14 @@ mod tests {
         let t = largest((0.01, 10.0), |t| Ok::<_, ()>(t < 0.7)).unwrap().unwrap();
         assert!((0.67..0.7).contains(&t));
         assert_eq!(largest((0.01, 10.0), |_| Ok::<_, ()>(false)), Ok(None));
+    }
+
+    #[test]
+    fn the_first_number_is_found_wherever_it_is() {
+        for most in [0, 1, 6, 7] {
+            for expected in 0..=most + 1 {
+                assert_eq!(first(most, |n| Ok::<_, ()>(n >= expected)), Ok(expected));
+            }
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use weightspace::low_rank::{FactorType, Options, Target};
+use weightspace::quantize::Preparation;
 use weightspace_core::TensorInfo;
 
-use super::quantize::fraction;
-use super::shared::{DEFAULT_CALIBRATION, SharedArgs};
+use super::shared::{DEFAULT_CALIBRATION, SharedArgs, fraction};
 use crate::cli::Global;
 use crate::cli::model::Model;
 
@@ -17,7 +17,8 @@ const DEFAULT_RANK_FRACTION: f64 = 0.5;
 #[command(next_help_heading = "Options of --method low-rank")]
 pub struct LowRankArgs {
     /// Share of all singular values to keep, those of the most energy per byte [default: 0.5]
-    #[arg(long, value_name = "F", value_parser = fraction, conflicts_with = "target_bytes")]
+    #[arg(long, value_name = "F", value_parser = fraction,
+          conflicts_with_all = ["target_bytes", "target_accuracy"])]
     rank_fraction: Option<f64>,
     /// How the elements of factors are stored [default: int8]
     #[arg(long, value_name = "TYPE", value_enum)]
@@ -44,17 +45,20 @@ impl LowRankArgs {
 
     /// The options, given whether there are images.
     pub fn options(&self, shared: &SharedArgs, with_data: bool, global: &Global) -> Options {
-        let fraction = self.rank_fraction.unwrap_or(DEFAULT_RANK_FRACTION);
-        Options {
-            target: shared.target_bytes.map_or(Target::RankFraction(fraction), Target::Bytes),
-            factors: match self.factors {
-                Some(Factors::F16) => FactorType::F16,
-                Some(Factors::Int8) | None => FactorType::Int8,
-            },
-            fold: !shared.no_fold,
-            calibrate: shared.calibrate.unwrap_or(if with_data { DEFAULT_CALIBRATION } else { 0 }),
-            seed: global.seed(),
-        }
+        let default = with_data.then_some(DEFAULT_CALIBRATION);
+        let Preparation { fold, calibrate, seed } = shared.preparation(default, global);
+        let target = match (shared.target_bytes, shared.target_accuracy) {
+            (Some(bytes), _) => Target::Bytes(bytes),
+            (None, Some(accuracy)) => Target::Accuracy(accuracy),
+            (None, None) => {
+                Target::RankFraction(self.rank_fraction.unwrap_or(DEFAULT_RANK_FRACTION))
+            }
+        };
+        let factors = match self.factors {
+            Some(Factors::F16) => FactorType::F16,
+            Some(Factors::Int8) | None => FactorType::Int8,
+        };
+        Options { target, factors, fold, calibrate, seed }
     }
 
     /// Bytes of the file that these options lead to at most: layers are stored as they are, with 8 bits,

@@ -1,5 +1,6 @@
 //! `weightspace compress`: a model into one small `.wsp` file.
 
+mod auto;
 mod low_rank;
 mod predictor;
 mod quantize;
@@ -10,23 +11,25 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
-use weightspace::method::{self, METHODS, MethodInfo};
+use weightspace::method::{self, METHODS};
 use weightspace::quantize::Images;
 use weightspace_core::container::{self, Header, Method};
 use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::Net;
 use weightspace_nn::data::{Preprocessing, Split};
 
+use self::auto::{Choice, path_word, shell_line};
 use self::low_rank::LowRankArgs;
 use self::predictor::PredictorArgs;
 use self::quantize::QuantizeArgs;
+pub use self::shared::DEFAULT_CALIBRATION;
 use self::shared::SharedArgs;
 use self::subspace::RegressionArgs;
-use super::model::{ArchArgs, Model};
+use super::model::{ArchArgs, ArchChoice, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::{Global, Outcome, output, text};
@@ -42,9 +45,10 @@ pub struct Compress {
     /// Replace the file if it exists
     #[arg(short, long)]
     force: bool,
-    /// How to compress
+    /// How to compress; auto tries what needs no training, and takes what held-out training images
+    /// say is best for --target-bytes or --target-accuracy
     #[arg(long, value_name = "M", value_parser = method_parser(), default_value = "quantize")]
-    method: &'static MethodInfo,
+    method: MethodChoice,
     #[command(flatten)]
     arch: ArchArgs,
     /// Data set that the network was trained on, for calibration and targets of accuracy
@@ -69,37 +73,73 @@ pub struct Compress {
     dry_run: bool,
 }
 
-fn method_parser() -> impl TypedValueParser<Value = &'static MethodInfo> {
-    let names = PossibleValuesParser::new(METHODS.iter().map(|info| info.method.name()));
-    names.map(|name| method::find(&name).expect("a possible value is a name of the table"))
+/// A method, or the best of those that need no training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodChoice {
+    /// The best for a target.
+    Auto,
+    /// This one.
+    One(Method),
+}
+
+const AUTO: &str = "auto";
+
+impl MethodChoice {
+    fn name(self) -> &'static str {
+        match self {
+            MethodChoice::Auto => AUTO,
+            MethodChoice::One(method) => method.name(),
+        }
+    }
+}
+
+fn method_parser() -> impl TypedValueParser<Value = MethodChoice> {
+    let names = METHODS.iter().map(|info| info.method.name());
+    let names = PossibleValuesParser::new([AUTO].into_iter().chain(names));
+    names.map(|name| match method::find(&name) {
+        Some(info) => MethodChoice::One(info.method),
+        None => MethodChoice::Auto,
+    })
 }
 
 impl Compress {
     /// The first option that is given and that the method does not have.
-    fn first_misplaced(&self, method: Method) -> Option<&'static str> {
+    fn first_misplaced(&self) -> Option<&'static str> {
         let of_methods = [
             (Method::Quantize, self.quantize.first_given()),
             (Method::Subspace, self.subspace.first_given()),
             (Method::Predictor, self.predictor.first_given()),
             (Method::LowRank, self.low_rank.first_given()),
         ];
-        let mut others = of_methods.into_iter().filter(|(of, _)| *of != method);
-        others.find_map(|(_, flag)| flag).or_else(|| self.shared.first_misplaced(method))
+        let others = of_methods.into_iter().filter(|(of, _)| MethodChoice::One(*of) != self.method);
+        let misplaced = others.into_iter().find_map(|(_, flag)| flag);
+        misplaced.or_else(|| self.shared.first_misplaced(self.method))
     }
 }
 
+/// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
+    /// The method of the file.
     method: &'a str,
+    /// Architecture, if it is known.
     arch: Option<&'a str>,
+    /// The file.
     output: &'a Path,
+    /// Size of the whole file.
     bytes: u64,
+    /// Size of all files of the original.
     original_bytes: u64,
+    /// Numbers that training changes.
     parameters: u64,
+    /// Time from reading the weights to the file.
     seconds: f64,
     /// Of the method subspace: share of the weights' sum of squares that the file holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_energy: Option<f64>,
+    /// Of `--method auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto: Option<Choice>,
 }
 
 /// What `--dry-run` prints.
@@ -152,9 +192,12 @@ impl<'a> Job<'a> {
         if let Some(path) = &arguments.output {
             output::check(path, arguments.force)?;
         }
-        let method = arguments.method.method;
-        if let Some(flag) = arguments.first_misplaced(method) {
-            bail!("{flag} is no option of --method {}", method.name());
+        if let Some(flag) = arguments.first_misplaced() {
+            bail!("{flag} is no option of --method {}", arguments.method.name());
+        }
+        if arguments.method == MethodChoice::Auto {
+            auto::goal(&arguments.shared)?;
+            ensure!(arguments.data.is_some(), "--method auto needs images to choose by: --data");
         }
         let model = Model::open(&arguments.model)?;
         let setup = calibration_images(arguments, &model, global)?;
@@ -162,7 +205,12 @@ impl<'a> Job<'a> {
             Some(setup) => Some(setup.net.clone()),
             None => model.net_if_known(&arguments.arch.arch, global)?,
         };
-        let header = header(arguments, &model, net.as_ref(), setup.as_ref())?;
+        let preprocessing = setup.as_ref().map(|setup| &setup.preprocessing);
+        let preprocessing = preprocessing.or(arguments.preprocessing.as_ref());
+        let mut header = header(&model, net.as_ref(), arguments.data.as_deref(), preprocessing)?;
+        if let MethodChoice::One(method) = arguments.method {
+            header.method = method;
+        }
         Ok(Job { arguments, model, setup, net, header })
     }
 
@@ -171,34 +219,55 @@ impl<'a> Job<'a> {
         let weights = self.model.state_dict()?;
         let mut header = self.header.clone();
         header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
-        let net = self.net.as_ref();
-        let (bytes, kept_energy) = match header.method {
-            Method::Subspace => {
-                let net = self.model.net(&self.arguments.arch.arch)?;
-                let encoded = self.arguments.subspace.encode(&header, &net, &weights, global);
-                let named = encoded.with_context(|| self.model.path().display().to_string());
-                let (bytes, regression) = named?;
-                (bytes, Some(regression.kept_energy))
-            }
-            Method::Predictor => {
-                let net = self.model.net(&self.arguments.arch.arch)?;
-                let predictor = &self.arguments.predictor;
-                let product = predictor.encode(&header, &net, &weights, self.images(), global);
-                let named = product.with_context(|| self.model.path().display().to_string());
-                (named?.bytes, None)
-            }
-            _ => (self.encoded(&header, &weights, global)?, None),
-        };
+        let Encoded { bytes, method, kept_energy, auto } =
+            self.encode(&header, &weights, global)?;
         AtomicFile::write_bytes(path, &bytes).with_context(|| path.display().to_string())?;
         Ok(Report {
-            method: header.method.name(),
-            arch: net.map(Net::arch),
+            method: method.name(),
+            arch: self.net.as_ref().map(Net::arch),
             output: path,
             bytes: bytes.len() as u64,
             original_bytes: header.source_bytes,
             parameters: header.source_parameters,
             seconds: start.elapsed().as_secs_f64(),
             kept_energy,
+            auto,
+        })
+    }
+
+    fn encode(
+        &self,
+        header: &Header,
+        weights: &StateDict,
+        global: &Global,
+    ) -> anyhow::Result<Encoded> {
+        let shown = || self.model.path().display().to_string();
+        let Compress { arch, shared, predictor, subspace, .. } = self.arguments;
+        let plain = |bytes| Encoded { bytes, method: header.method, kept_energy: None, auto: None };
+        Ok(match self.arguments.method {
+            MethodChoice::Auto => {
+                let network = self.net.as_ref().zip(self.images()).context("--data is needed")?;
+                let chosen = auto::encode(shared, header, weights, network, global);
+                let (method, bytes, trials) = chosen.with_context(shown)?;
+                let size = shared.target_bytes.unwrap_or(bytes.len() as u64);
+                let train_further = self.train_command(size, global)?;
+                let auto = Some(Choice { trials, train_further });
+                Encoded { method, auto, ..plain(bytes) }
+            }
+            MethodChoice::One(Method::Subspace) => {
+                let net = self.model.net(&arch.arch)?;
+                let encoded = subspace.encode(header, &net, weights, global);
+                let (bytes, regression) = encoded.with_context(shown)?;
+                Encoded { kept_energy: Some(regression.kept_energy), ..plain(bytes) }
+            }
+            MethodChoice::One(Method::Predictor) => {
+                let net = self.model.net(&arch.arch)?;
+                let product = predictor.encode(header, &net, weights, self.images(), global);
+                plain(product.with_context(shown)?.bytes)
+            }
+            MethodChoice::One(_) => {
+                plain(self.calibrated(header, weights, global).with_context(shown)?)
+            }
         })
     }
 
@@ -209,7 +278,7 @@ impl<'a> Job<'a> {
     }
 
     /// The bytes of a file of the methods quantize and low-rank.
-    fn encoded(
+    fn calibrated(
         &self,
         header: &Header,
         weights: &StateDict,
@@ -223,18 +292,44 @@ impl<'a> Job<'a> {
         let tensors = match header.method {
             Method::LowRank => {
                 let options = low_rank.options(shared, with_data, global);
-                weightspace::low_rank::compress(header, weights, net, images, &options, &progress)
-                    .map_err(anyhow::Error::from)
+                weightspace::low_rank::compress(header, weights, net, images, &options, &progress)?
             }
             _ => {
                 let options = quantize.options(shared, with_data, global);
-                weightspace::quantize::compress(header, weights, net, images, &options, &progress)
-                    .map_err(anyhow::Error::from)
+                weightspace::quantize::compress(header, weights, net, images, &options, &progress)?
             }
         };
-        let tensors = tensors.with_context(|| self.model.path().display().to_string())?;
         Ok(container::encode(header, &tensors)?)
     }
+
+    /// The command that trains the model on the grid of a file of so many bytes.
+    fn train_command(&self, bytes: u64, global: &Global) -> anyhow::Result<String> {
+        let Compress { model, data, preprocessing, arch, output, .. } = self.arguments;
+        let model = path_word(model)?;
+        let folder = output.as_deref().unwrap_or(&self.arguments.model).with_extension("");
+        let mut words = vec!["weightspace train --method quantize --init".to_owned(), model];
+        let mut option = |name: &str, value: Option<String>| {
+            words.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        };
+        option("--data", data.clone());
+        option("--data-dir", global.data_dir().map(path_word).transpose()?);
+        option("--preprocessing", preprocessing.as_ref().map(Preprocessing::to_string));
+        let stated = matches!(arch.arch, ArchChoice::Spec(_));
+        option("--arch", stated.then(|| self.header.arch.clone()));
+        option("--seed", global.given_seed().map(|seed| seed.to_string()));
+        option("--target-bytes", Some(bytes.to_string()));
+        option("--output", Some(path_word(&folder)? + "-trained"));
+        let (program, options) = words.split_first().context("a command has a first word")?;
+        Ok(format!("{program} {}", shell_line(options)))
+    }
+}
+
+/// A file, and what there is to say about it.
+struct Encoded {
+    bytes: Vec<u8>,
+    method: Method,
+    kept_energy: Option<f64>,
+    auto: Option<Choice>,
 }
 
 /// The training images of `--data`, which need a known architecture.
@@ -249,24 +344,22 @@ fn calibration_images(
     Setup::new(model, net, data, Split::Train, preprocessing, global).map(Some)
 }
 
-/// What the file will say about the network, but for the hash of the original.
-fn header(
-    arguments: &Compress,
+/// What a file will say about the network, but for its method and the hash of the original.
+pub fn header(
     model: &Model,
     net: Option<&Net>,
-    setup: Option<&Setup>,
+    data: Option<&str>,
+    preprocessing: Option<&Preprocessing>,
 ) -> anyhow::Result<Header> {
-    let preprocessing = setup.map(|s| &s.preprocessing).or(arguments.preprocessing.as_ref());
     // The path of a folder of images concerns this machine only.
-    let data = arguments.data.as_deref().filter(|name| !name.starts_with("folder:"));
+    let data = data.filter(|name| !name.starts_with("folder:"));
     Ok(Header {
-        method: arguments.method.method,
         arch: net.map_or_else(String::new, |net| net.arch().to_owned()),
         data: data.unwrap_or_default().to_owned(),
         preprocessing: preprocessing.map_or_else(String::new, Preprocessing::to_string),
-        source_hash: [0; 16],
         source_bytes: model.file_bytes()?,
         source_parameters: model.parameter_count(net),
+        ..Header::default()
     })
 }
 
@@ -289,6 +382,9 @@ impl Report<'_> {
             self.method,
             self.seconds,
         )?;
+        if let Some(choice) = &self.auto {
+            return choice.write(out);
+        }
         let Some(kept) = self.kept_energy else { return Ok(()) };
         let percent = 100.0 * kept;
         if kept > 0.5 {
@@ -316,7 +412,7 @@ impl<'a> Plan<'a> {
         let tensor_bytes: u64 = model.tensors().iter().map(|t| t.byte_count() as u64).sum();
         Plan {
             dry_run: true,
-            method: header.method.name(),
+            method: arguments.method.name(),
             arch: Some(header.arch.as_str()).filter(|arch| !arch.is_empty()),
             preprocessing: &header.preprocessing,
             original_bytes: header.source_bytes,

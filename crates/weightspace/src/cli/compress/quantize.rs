@@ -1,7 +1,7 @@
 //! Options of the method quantize.
 
 use clap::Args;
-use weightspace::quantize::{Options, Target};
+use weightspace::quantize::{Options, Preparation, Target};
 use weightspace_core::TensorInfo;
 
 use super::shared::{DEFAULT_CALIBRATION, SharedArgs};
@@ -19,43 +19,26 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8),
           conflicts_with_all = ["target_bytes", "target_accuracy"])]
     bits: Option<u8>,
-    /// Smallest accuracy on held-out training images, as a fraction
-    #[arg(long, value_name = "A", value_parser = fraction, requires = "data",
-          conflicts_with = "target_bytes")]
-    target_accuracy: Option<f64>,
-}
-
-/// A fraction on the command line.
-pub fn fraction(text: &str) -> Result<f64, String> {
-    let value = text.parse().map_err(|_| "not a number".to_owned())?;
-    match value {
-        0.0..=1.0 => Ok(value),
-        _ => Err("not a fraction from 0 to 1".to_owned()),
-    }
 }
 
 impl QuantizeArgs {
     /// The first option that is given.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
-            ("--bits", self.bits.is_some()),
-            ("--target-accuracy", self.target_accuracy.is_some()),
-        ];
-        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+        self.bits.is_some().then_some("--bits")
     }
 
     /// The options, given whether there are images.
     pub fn options(&self, shared: &SharedArgs, with_data: bool, global: &Global) -> Options {
-        let target = match (shared.target_bytes, self.target_accuracy) {
+        let target = match (shared.target_bytes, shared.target_accuracy) {
             (Some(bytes), _) => Target::Bytes(bytes),
             (None, Some(accuracy)) => Target::Accuracy(accuracy),
             (None, None) => Target::Bits(self.bits.unwrap_or(DEFAULT_BITS)),
         };
-        let fold = !shared.no_fold;
         // Sharing bits out needs images to measure with: whoever names a data set means to use it.
         let wanted = with_data && !matches!(target, Target::Bits(_));
-        let calibrate = shared.calibrate.unwrap_or(if wanted { DEFAULT_CALIBRATION } else { 0 });
-        Options { target, fold, calibrate, seed: global.seed() }
+        let default = wanted.then_some(DEFAULT_CALIBRATION);
+        let Preparation { fold, calibrate, seed } = shared.preparation(default, global);
+        Options { target, fold, calibrate, seed }
     }
 
     /// Bytes of the file that these options lead to, without what entropy coding saves.
