@@ -90,7 +90,7 @@ pub fn encode_projected(
 }
 
 /// As [`encode`], with the predictor of the predicted tensors. Its parts are `inner` tensors: a table for
-/// each axis if the encoding has such; weight [outputs, inputs] and bias [outputs] of each layer, of the
+/// each axis if the encoding has such; weight `[outputs, inputs]` and bias `[outputs]` of each layer, of the
 /// first layer of [`Encoding::DirectTables`](crate::predictor::Encoding::DirectTables) only the bias; the
 /// masks of the masked tensors. All are [`Raw`](Coding::Raw), [`Constant`](Coding::Constant) or
 /// [`Quantized`](Coding::Quantized), of type f32, f16 or bf16, masks also bool. The method must be

@@ -1,7 +1,7 @@
 //! Analyses of two versions of one network: its original and what was made of it.
 //!
 //! They compare weights of layers, so batch normalisations must be folded into them in both or in
-//! none: [`Pair`] sees to it.
+//! none: [`Versions`] sees to it.
 
 mod error;
 mod interpolate;
