@@ -88,7 +88,7 @@ impl Default for Recipe {
             optimizer: muon(),
             steps: 4000,
             epochs: 20,
-            learning_rate: 1e-3,
+            learning_rate: 1e-4,
             bits: 8,
         }
     }

@@ -47,7 +47,7 @@ const SUBSPACE_RECIPE: &str = "--method subspace --optimizer adam --learning-rat
     cosine --epochs 12 --batch 64 --augment crop1 --holdout 0";
 
 /// Every curve; a new method is one entry more.
-const CURVES: [Curve; 5] = [
+const CURVES: [Curve; 6] = [
     Curve {
         name: "quantize",
         method: Method::Quantize,
@@ -67,6 +67,11 @@ const CURVES: [Curve; 5] = [
         name: "low-rank",
         method: Method::LowRank,
         settings: &["--rank-fraction 0.3", "--rank-fraction 0.15"],
+    },
+    Curve {
+        name: "predictor",
+        method: Method::Predictor,
+        settings: &["--preset best --width 80 --steps 600 --distill-epochs 10"],
     },
     Curve { name: "subspace", method: Method::Subspace, settings: &["--k 4000", "--k 1000"] },
 ];

@@ -324,24 +324,33 @@ impl TeacherFlags {
         fill(&mut config.noise_inputs, &self.noise_inputs);
         let range = config.noise_inputs.unwrap_or(1.0);
         ensure!(range.is_finite() && range > 0.0, "--noise-inputs {range}: not above 0");
-        // A predictor has the original to learn from.
-        let is_taught = config.teacher.is_some() || config.predictor.is_some();
-        if is_taught {
+        let Self { temperature, alpha, feature_weight, .. } = self;
+        let given = temperature.or(*alpha).is_some() || feature_weight.is_some();
+        if given || is_taught(config) {
             let distillation = config.training.distillation.get_or_insert_default();
-            set(&mut distillation.temperature, &self.temperature);
-            set(&mut distillation.alpha, &self.alpha);
-            set(&mut distillation.features, &self.feature_weight);
+            set(&mut distillation.temperature, temperature);
+            set(&mut distillation.alpha, alpha);
+            set(&mut distillation.features, feature_weight);
             let both = distillation.features > 0.0 && config.noise_inputs.is_some();
             ensure!(!both, "--feature-weight and --noise-inputs: feature maps are those of images");
         }
-        let given = self.temperature.or(self.alpha).or(config.noise_inputs).is_some();
-        let without = (given || self.feature_weight.is_some()) && !is_taught;
-        ensure!(
-            !without,
-            "--temperature, --alpha, --feature-weight and --noise-inputs need a --teacher"
-        );
         Ok(())
     }
+}
+
+/// Whether there is a network to learn from: a predictor has the original.
+fn is_taught(config: &RunConfig) -> bool {
+    config.teacher.is_some() || config.predictor.is_some()
+}
+
+/// Refuses settings of a teacher where there is none. Presets leave it to be named.
+pub fn check_teacher(config: &RunConfig) -> anyhow::Result<()> {
+    let given = config.training.distillation.is_some() || config.noise_inputs.is_some();
+    ensure!(
+        !given || is_taught(config),
+        "--temperature, --alpha, --feature-weight and --noise-inputs need a --teacher"
+    );
+    Ok(())
 }
 
 impl SizeFlags {

@@ -187,6 +187,7 @@ fn settings(arguments: &Train, global: &Global) -> anyhow::Result<RunConfig> {
         preset.flags().apply(&mut config)?;
     }
     arguments.flags.apply(&mut config)?;
+    flags::check_teacher(&config)?;
     if let Some(seed) = global.given_seed() {
         config.training.seed = seed;
     }

@@ -56,6 +56,14 @@ pub static PRESETS: &[Preset] = &[
                 --coefficient-bits 16 --optimizer adam --learning-rate 1e-3 --schedule step:50:0.5",
     },
     Preset {
+        name: "resnet20-cifar10-quantize",
+        title: "A trained ResNet-20 (--init) on the grid of a file of 40 kB, learning from --teacher",
+        flags: "--arch resnet20 --data cifar10 --holdout 5000 --epochs 30 --batch 128 \
+                --augment crop4-flip --method quantize --target-bytes 40000 --temperature 2 \
+                --alpha 0.9 --optimizer sgd --learning-rate 0.02 --momentum 0.9 --nesterov \
+                --weight-decay 0 --schedule cosine",
+    },
+    Preset {
         name: "resnet20-cifar10-fast",
         title: "ResNet-20 on CIFAR-10 in 5 epochs",
         flags: "--arch resnet20 --data cifar10 --holdout 0 --epochs 5 --batch 128 \

@@ -77,7 +77,7 @@ impl PredictorFlags {
 /// How a predictor is trained where no flag says otherwise: Adam on a cosine, by the teacher alone, with
 /// the statistics of the original.
 pub(super) fn set_training(training: &mut TrainConfig) {
-    training.optimizer = OptimizerConfig::Adam(Adam { learning_rate: 1e-3, ..Adam::default() });
+    training.optimizer = OptimizerConfig::Adam(Adam { learning_rate: 1e-4, ..Adam::default() });
     training.schedule = Schedule::Cosine { minimum: 0.0, warmup: None };
     training.distillation =
         Some(DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 });
