@@ -277,12 +277,13 @@ impl<'a> Job<'a> {
         if let Some(point) = self.record.points.get(&key) {
             return Ok(point.clone());
         }
+        // A curve of its own beside that of the method.
         let method = match model.source() {
-            super::model::Source::Wsp(file) => file.header().method.name(),
-            super::model::Source::Checkpoint(_) => "checkpoint",
+            super::model::Source::Wsp(file) => format!("{}, given", file.header().method.name()),
+            super::model::Source::Checkpoint(_) => "checkpoint, given".to_owned(),
         };
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let point = self.measure(method, &name, &model)?;
+        let point = self.measure(&method, &name, &model)?;
         self.keep(key, &point)?;
         Ok(point)
     }
@@ -290,7 +291,10 @@ impl<'a> Job<'a> {
     fn measure(&self, method: &str, settings: &str, model: &Model) -> anyhow::Result<Point> {
         let fits = weightspace_nn::arch::check(&self.setup.net, model.tensors());
         fits.with_context(|| model.path().display().to_string())?;
-        let (result, _) = self.setup.evaluate(&model.state_dict()?, &self.global.silenced())?;
+        // Files that were trained may expect other inputs than the original.
+        let given = self.arguments.preprocessing.as_ref().map(ToString::to_string);
+        let stated = given.as_deref().or(model.preprocessing());
+        let result = self.setup.evaluate_as_stated(&model.state_dict()?, stated)?;
         Ok(Point {
             method: method.to_owned(),
             settings: settings.to_owned(),

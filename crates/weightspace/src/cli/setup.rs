@@ -60,6 +60,19 @@ impl Setup {
         Ok((result, start.elapsed().as_secs_f64()))
     }
 
+    /// As [`evaluate`](Self::evaluate), on images normalised as a model of this network was trained on, if that
+    /// is stated.
+    pub fn evaluate_as_stated(
+        &self,
+        weights: &StateDict,
+        stated: Option<&str>,
+    ) -> anyhow::Result<Evaluation> {
+        let stated = stated.map(str::parse).transpose()?;
+        let preprocessing = stated.as_ref().unwrap_or(&self.preprocessing);
+        let engine = Engine::new(&self.net, weights)?;
+        Ok(evaluate::accuracy(&engine, &self.dataset, None, preprocessing, &|_| ())?)
+    }
+
     /// Counts the images that a classifier gets right.
     pub fn accuracy(
         &self,

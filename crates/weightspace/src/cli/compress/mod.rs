@@ -261,7 +261,9 @@ impl<'a> Job<'a> {
                 Encoded { kept_energy: Some(regression.kept_energy), ..plain(bytes) }
             }
             MethodChoice::One(Method::Predictor) => {
-                let net = self.model.net(&arch.arch)?;
+                // That of the images' size, if there are images.
+                let named = || self.model.net(&arch.arch);
+                let net = self.net.clone().map_or_else(named, Ok)?;
                 let product = predictor.encode(header, &net, weights, self.images(), global);
                 plain(product.with_context(shown)?.bytes)
             }

@@ -209,9 +209,10 @@ fn preprocessing(
     data: &str,
 ) -> anyhow::Result<Preprocessing> {
     let stated = || init.and_then(Model::preprocessing).map(str::to_owned);
+    let recognised = || Some(init?.net(&ArchChoice::Auto).ok()?.arch().to_owned());
     let published = || {
-        let arch = config.arch.as_deref()?;
-        arch::default_preprocessing(arch, data).map(str::to_owned)
+        let arch = config.arch.clone().or_else(recognised)?;
+        arch::default_preprocessing(&arch, data).map(str::to_owned)
     };
     let text = match config.preprocessing.clone().or_else(stated).or_else(published) {
         Some(text) => text,
