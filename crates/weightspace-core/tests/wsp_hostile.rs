@@ -2,16 +2,14 @@
 //! takes long or needs much memory.
 
 mod mutations;
+mod wsp_bytes;
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use mutations::mutants;
-use sha2::{Digest, Sha256};
 use weightspace_core::container::{self, Coding, Header, Number, Quantized};
 use weightspace_core::{DType, StateDict, Tensor, WspError, WspFile};
+use wsp_bytes::{assert_one_line, assert_refused, body, deflate, sealed, section, varint};
 
 /// A small file with every kind of coding and section.
 fn small() -> Vec<u8> {
@@ -35,13 +33,6 @@ fn small() -> Vec<u8> {
     container::encode(&header, &tensors).unwrap()
 }
 
-/// The file with the checksum that its other bytes need.
-fn sealed(mut body: Vec<u8>) -> Vec<u8> {
-    let digest = Sha256::digest(&body);
-    body.extend_from_slice(&digest[..8]);
-    body
-}
-
 fn decode(bytes: Vec<u8>) -> Result<StateDict, WspError> {
     WspFile::from_bytes("some.wsp", bytes)?.state_dict()
 }
@@ -49,11 +40,7 @@ fn decode(bytes: Vec<u8>) -> Result<StateDict, WspError> {
 /// Refused at once, with one line that names the file and says `reason`.
 #[track_caller]
 fn refused(bytes: Vec<u8>, reason: &str) {
-    let start = Instant::now();
-    let message = decode(bytes).expect_err("it should be refused").to_string();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}: {message}", start.elapsed());
-    assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
-    assert!(message.contains(reason), "expected {reason:?} in {message:?}");
+    assert_refused(|| decode(bytes), reason);
 }
 
 #[test]
@@ -90,37 +77,15 @@ fn mutations_with_a_fitting_checksum_do_no_harm() {
     let count = mutants.len();
     for mutant in mutants {
         if let Err(error) = decode(sealed(mutant)) {
-            let message = error.to_string();
-            assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
+            assert_one_line(&error);
         }
     }
     assert!(start.elapsed() < Duration::from_secs(60), "{count} files: {:?}", start.elapsed());
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn section(kind: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind], &varint(content.len() as u64)[..], content].concat()
-}
-
-fn deflate(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
 /// A file of an empty header and these sections.
 fn file(sections: &[Vec<u8>]) -> Vec<u8> {
-    let header = [b"\x8bWSP\x01\x00\0\0\0", &[0; 16][..], &[0, 0]].concat();
-    sealed([header, sections.concat()].concat())
+    sealed(body(0, sections))
 }
 
 /// A file whose only section is this table.

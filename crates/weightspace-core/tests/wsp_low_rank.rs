@@ -1,14 +1,12 @@
 //! Tensors as products of two factors: they come back as the exact product, whole and row by row,
 //! and factors that do not fit are refused.
 
-use std::io::Write;
+mod wsp_bytes;
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 use weightspace_core::container::{self, Coding, Header, Method, Quantized, WspFile};
 use weightspace_core::{DType, DecodeOptions, Tensor};
+use wsp_bytes::{body, sealed, table};
 
 fn header() -> Header {
     Header { method: Method::LowRank, ..Header::default() }
@@ -146,36 +144,9 @@ fn elements_are_bounded_by_the_bytes_of_the_file() {
     assert!(refused.contains("16777216 elements of products and predictions are too many for"));
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
 /// A file whose table has these codings, each a letter as its name and a shape, and no other section.
 fn file_of_table(entries: &[(u8, &[u64])], rest: &[u8]) -> Vec<u8> {
-    let mut table = vec![entries.len() as u8];
-    table.extend(entries.iter().map(|(code, _)| code));
-    table.extend(entries.iter().map(|_| 0));
-    table.extend(entries.iter().map(|_| 1));
-    table.extend((b'a'..).take(entries.len()));
-    for (_, shape) in entries {
-        table.push(shape.len() as u8 + 1);
-        shape.iter().for_each(|&n| table.extend(varint(n)));
-    }
-    table.extend(rest);
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&table).unwrap();
-    let table = encoder.finish().unwrap();
-    let head = [b"\x8bWSP\x01\x03\0\0\0", &[0; 16][..], &[0, 0]].concat();
-    let mut file = [head, vec![1], varint(table.len() as u64), table].concat();
-    let digest = Sha256::digest(&file);
-    file.extend_from_slice(&digest[..8]);
-    file
+    sealed(body(3, &[table(entries, rest)]))
 }
 
 #[test]

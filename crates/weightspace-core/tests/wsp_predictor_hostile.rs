@@ -2,18 +2,17 @@
 //! panics, takes long or needs much memory.
 
 mod mutations;
+mod wsp_bytes;
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use mutations::mutants;
 use weightspace_core::container::{
     self, Coding, Header, Method, Predicted, PredictedTensor, Quantized,
 };
 use weightspace_core::predictor::{CoordinateScale, Encoding, Order};
 use weightspace_core::{DecodeOptions, StateDict, Tensor, WspError, WspFile};
+use wsp_bytes::{assert_one_line, assert_refused, body, deflate, sealed, section, varint};
 
 /// Decodes a file whatever its checksum, unless it stands for very much.
 fn decode(bytes: Vec<u8>) -> Result<StateDict, WspError> {
@@ -28,11 +27,7 @@ fn decode(bytes: Vec<u8>) -> Result<StateDict, WspError> {
 /// Refused at once, with one line that names the file and says `reason`.
 #[track_caller]
 fn refused(bytes: Vec<u8>, reason: &str) {
-    let start = Instant::now();
-    let message = decode(bytes).expect_err("it should be refused").to_string();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}: {message}", start.elapsed());
-    assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
-    assert!(message.contains(reason), "expected {reason:?} in {message:?}");
+    assert_refused(|| decode(bytes), reason);
 }
 
 /// A file with orders, a mask and quantised layers.
@@ -78,33 +73,12 @@ fn mutations_with_a_fitting_checksum_do_no_harm() {
         match decode(mutant) {
             Ok(_) => decoded += 1,
             Err(error) => {
-                let message = error.to_string();
-                assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
+                assert_one_line(&error);
             }
         }
     }
     assert!(start.elapsed() < Duration::from_secs(60), "{count} files: {:?}", start.elapsed());
     assert!(decoded > 50, "{decoded} of {count}");
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn section(kind: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind], &varint(content.len() as u64)[..], content].concat()
-}
-
-fn deflated(kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(content).unwrap();
-    section(kind, &encoder.finish().unwrap())
 }
 
 /// A TABLE of tensors named a, b, ... of these codes and shapes; constants are 0.
@@ -122,7 +96,7 @@ fn table(tensors: &[(u8, &[u64])]) -> Vec<u8> {
     for (code, _) in tensors.iter().filter(|(code, _)| code >> 4 == 1) {
         content.extend(&[0; 8][..if *code == 0x11 { 8 } else { 4 }]);
     }
-    deflated(1, &content)
+    section(1, &deflate(&content))
 }
 
 /// A PREDICTOR: number of inner tensors; scale of coordinates, encoding and its parameters; order and
@@ -134,13 +108,12 @@ fn predictor(inner: u64, codes: &[u8], tensors: &[(u8, u64)]) -> Vec<u8> {
     for plane in 0..4 {
         content.extend(tensors.iter().map(|_| 1f32.to_le_bytes()[plane]));
     }
-    deflated(6, &content)
+    section(6, &deflate(&content))
 }
 
 /// A file of the method with these sections.
 fn file(sections: &[Vec<u8>]) -> Vec<u8> {
-    let header = [b"\x8bWSP\x01\x02\0\0\0", &[0; 16][..], &[0, 0]].concat();
-    [header, sections.concat(), vec![0; 8]].concat()
+    sealed(body(2, sections))
 }
 
 /// Local coordinates, Chebyshev polynomials of degree 1.
@@ -202,7 +175,7 @@ fn predictors_that_contradict_themselves_are_refused() {
     with(4, &CODES, &[(2, 4)], "of one tile each");
     let scale = [&varint(4), &CODES[..], &[0, 2], &f32::NAN.to_le_bytes()].concat();
     let entries = [&[(PREDICTED, &[3u64, 4][..])], &LAYERS[..]].concat();
-    refused(file(&[table(&entries), deflated(6, &scale)]), "not positive and finite");
+    refused(file(&[table(&entries), section(6, &deflate(&scale))]), "not positive and finite");
     let swapped = [LAYERS[1], LAYERS[0], LAYERS[2], LAYERS[3]];
     let entries = [&[(PREDICTED, &[3u64, 4][..])], &swapped[..]].concat();
     refused(file(&[table(&entries), predictor(4, &CODES, &one)]), "not the matrix of a layer");

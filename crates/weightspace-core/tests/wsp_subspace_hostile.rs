@@ -2,17 +2,16 @@
 //! panics, takes long or needs much memory.
 
 mod mutations;
+mod wsp_bytes;
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use mutations::mutants;
 use weightspace_core::basis::{Basis, Segment, Start};
 use weightspace_core::container::{self, Coding, Header, Method, Projected, ProjectionKey};
 use weightspace_core::random::Key;
 use weightspace_core::{DType, DecodeOptions, StateDict, Tensor, WspError, WspFile};
+use wsp_bytes::{assert_one_line, assert_refused, body, sealed, section, table, varint};
 
 fn header() -> Header {
     Header { method: Method::Subspace, ..Header::default() }
@@ -57,11 +56,7 @@ fn decode(bytes: Vec<u8>) -> Result<StateDict, WspError> {
 /// Refused at once, with one line that names the file and says `reason`.
 #[track_caller]
 fn refused(bytes: Vec<u8>, reason: &str) {
-    let start = Instant::now();
-    let message = decode(bytes).expect_err("it should be refused").to_string();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}: {message}", start.elapsed());
-    assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
-    assert!(message.contains(reason), "expected {reason:?} in {message:?}");
+    assert_refused(|| decode(bytes), reason);
 }
 
 #[test]
@@ -76,42 +71,11 @@ fn mutations_with_fitting_checks_do_no_harm() {
         let errors = [prefix.err(), decode(mutant).err()];
         decoded += usize::from(errors[1].is_none());
         for error in errors.into_iter().flatten() {
-            let message = error.to_string();
-            assert!(message.starts_with("some.wsp: ") && !message.contains('\n'), "{message}");
+            assert_one_line(&error);
         }
     }
     assert!(start.elapsed() < Duration::from_secs(60), "{count} files: {:?}", start.elapsed());
     assert!(decoded > 50, "{decoded} of {count}");
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn section(kind: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind], &varint(content.len() as u64)[..], content].concat()
-}
-
-/// A TABLE of tensors named a, b, ... of these codes and shapes.
-fn table(tensors: &[(u8, &[u64])]) -> Vec<u8> {
-    let mut content = varint(tensors.len() as u64);
-    content.extend(tensors.iter().map(|(code, _)| code));
-    content.extend(tensors.iter().map(|_| 0));
-    content.extend(tensors.iter().map(|_| 1));
-    content.extend((b'a'..).take(tensors.len()));
-    for (_, shape) in tensors {
-        content.push(shape.len() as u8 + 1);
-        content.extend(shape.iter().flat_map(|&n| varint(n)));
-    }
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&content).unwrap();
-    section(1, &encoder.finish().unwrap())
 }
 
 /// A PROJECTION: basis, start and key; what follows the key; segments; planes and length of each
@@ -131,8 +95,7 @@ fn projection(codes: [u8; 3], rest: &[u8], segments: &[[u64; 2]], planes: &[(u8,
 
 /// A file of the method with these sections.
 fn file(sections: &[Vec<u8>]) -> Vec<u8> {
-    let header = [b"\x8bWSP\x01\x01\0\0\0", &[0; 16][..], &[0, 0]].concat();
-    [header, sections.concat(), vec![0; 8]].concat()
+    sealed(body(1, sections))
 }
 
 const ONE: [u8; 4] = 1f32.to_le_bytes();
@@ -141,7 +104,7 @@ const CODES: [u8; 3] = [0, 0, 2];
 
 /// A file of one projected tensor of that shape.
 fn file_of(shape: &[u64], projection: Vec<u8>, planes: &[Vec<u8>]) -> Vec<u8> {
-    file(&[vec![table(&[(0x40, shape)]), projection], planes.to_vec()].concat())
+    file(&[vec![table(&[(0x40, shape)], &[]), projection], planes.to_vec()].concat())
 }
 
 #[test]
@@ -188,36 +151,28 @@ fn sections_that_do_not_fit_are_refused() {
     refused(file_of(&[4], own(), &[section(5, &[9, 0])]), "not a plane of 3 bytes");
     refused(file_of(&[4], own(), &[section(3, &[9, 0, 0])]), "not a plane of 3 bytes");
     refused(file_of(&[4], own(), &[plane.clone(), vec![5]]), "1 bytes follow the last plane");
-    refused(file(&[table(&[(0x40, &[4])])]), "no projection");
-    refused(file(&[table(&[(0x40, &[4])]), plane.clone()]), "no projection");
-    refused(file(&[own(), table(&[(0x40, &[4])])]), "not one table");
+    refused(file(&[table(&[(0x40, &[4])], &[])]), "no projection");
+    refused(file(&[table(&[(0x40, &[4])], &[]), plane.clone()]), "no projection");
+    refused(file(&[own(), table(&[(0x40, &[4])], &[])]), "not one table");
     let mut quantize = file_of(&[4], own(), std::slice::from_ref(&plane));
     quantize[5] = 0;
     refused(quantize, "a section of kind projection in a file of method quantize");
-    let mut quantize = file(&[table(&[(0x00, &[0])]), own(), plane.clone()]);
+    let mut quantize = file(&[table(&[(0x00, &[0])], &[]), own(), plane.clone()]);
     quantize[5] = 0;
     refused(quantize, "a section of kind projection in a file of method quantize");
-    let mut quantize = file(&[table(&[(0x00, &[0])]), plane.clone()]);
+    let mut quantize = file(&[table(&[(0x00, &[0])], &[]), plane.clone()]);
     quantize[5] = 0;
     refused(quantize, "a section of kind plane in a file of method quantize");
-    refused(file(&[table(&[(0x41, &[4])]), own(), plane.clone()]), "decodes to f32, not f64");
-    let empty = table(&[(0x40, &[4]), (0x40, &[0])]);
+    refused(file(&[table(&[(0x41, &[4])], &[]), own(), plane.clone()]), "decodes to f32, not f64");
+    let empty = table(&[(0x40, &[4]), (0x40, &[0])], &[]);
     refused(file(&[empty, own(), plane]), "\"b\": a projected tensor without elements");
     // Wrong checks under a right checksum.
     let mut file = file_of(&[4], own(), &[section(5, &[9, 0, 0])]);
     let end = file.len() - 8;
     file[end - 1] ^= 1;
-    let message = WspFile::from_bytes("some.wsp", resealed(file)).err().unwrap().to_string();
+    let message =
+        WspFile::from_bytes("some.wsp", sealed(file[..end].to_vec())).err().unwrap().to_string();
     assert!(message.contains("the check of section 1 does not match"), "{message}");
-}
-
-/// With a right checksum, and the checks as they are.
-fn resealed(mut file: Vec<u8>) -> Vec<u8> {
-    use sha2::{Digest, Sha256};
-    let end = file.len() - 8;
-    let sum: [u8; 32] = Sha256::digest(&file[..end]).into();
-    file[end..].copy_from_slice(&sum[..8]);
-    file
 }
 
 #[test]

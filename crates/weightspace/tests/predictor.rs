@@ -4,12 +4,12 @@ mod data_folder;
 
 use data_folder::data_folder;
 use weightspace::predictor::{
-    EncodingConfig, Model, ModelConfig, Ordering, Others, PredictedWeights, Recipe, Reconstructed,
-    Reconstruction, ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors,
-    progressive,
+    Model, ModelConfig, Ordering, Others, PredictedWeights, Recipe, Reconstructed, Reconstruction,
+    ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors, progressive,
 };
 use weightspace::quantize::Images;
 use weightspace_core::container::{Header, Method, WspFile};
+use weightspace_core::predictor::Encoding;
 use weightspace_core::random::{Key, Stream};
 use weightspace_core::{Checkpoint, StateDict, Tensor};
 use weightspace_nn::data;
@@ -19,11 +19,11 @@ use weightspace_nn::net::{Net, NetBuilder, Window};
 use weightspace_nn::train::{CheckpointPolicy, Observer, Parameterization, RunFolder, Silent};
 use weightspace_nn::{Engine, ModelState, arch};
 
-const ENCODINGS: [EncodingConfig; 4] = [
-    EncodingConfig::Positional { levels: 10, base: 0.76 },
-    EncodingConfig::Chebyshev { degree: 5 },
-    EncodingConfig::Tables { width: 4 },
-    EncodingConfig::DirectTables,
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::Positional { levels: 10, base: 0.76 },
+    Encoding::Chebyshev { degree: 5 },
+    Encoding::Tables { width: 4 },
+    Encoding::DirectTables,
 ];
 
 /// The real ResNet-20, where there is data.
@@ -63,7 +63,7 @@ fn target(ordering: Ordering) -> (Net, Target) {
     (net, target)
 }
 
-fn model(target: &Target, encoding: EncodingConfig) -> Model {
+fn model(target: &Target, encoding: Encoding) -> Model {
     let config = ModelConfig { encoding, hidden: 16, layers: 3 };
     Model::new(target.grid(), target.head(), &config).unwrap()
 }

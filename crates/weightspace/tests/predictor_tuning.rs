@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weightspace::predictor::{
-    EncodingConfig, Model, ModelConfig, NoiseInputs, Ordering, Others, StoredPredictor, Target,
-    TargetConfig, TuningConfig, TuningPlan, VECTOR_BITS, encode, inner_tensors,
+    Model, ModelConfig, NoiseInputs, Ordering, Others, StoredPredictor, Target, TargetConfig,
+    TuningConfig, TuningPlan, VECTOR_BITS, encode, inner_tensors,
 };
 use weightspace_core::container::{Header, Method};
+use weightspace_core::predictor::Encoding;
 use weightspace_core::random::{Key, Stream};
 use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::init::Initialisation;
@@ -22,11 +23,11 @@ use weightspace_nn::train::{
 };
 use weightspace_nn::{Engine, ModelState};
 
-const ENCODINGS: [EncodingConfig; 4] = [
-    EncodingConfig::Positional { levels: 10, base: 0.76 },
-    EncodingConfig::Chebyshev { degree: 5 },
-    EncodingConfig::Tables { width: 4 },
-    EncodingConfig::DirectTables,
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::Positional { levels: 10, base: 0.76 },
+    Encoding::Chebyshev { degree: 5 },
+    Encoding::Tables { width: 4 },
+    Encoding::DirectTables,
 ];
 
 /// Convolutions of two sizes, with drawn weights of which some are 0.
@@ -53,10 +54,7 @@ fn header() -> Header {
 }
 
 /// A predictor as it was drawn, and its file.
-fn drawn(
-    ordering: Ordering,
-    encoding: EncodingConfig,
-) -> (Net, StateDict, Target, Vec<f32>, WspFile) {
+fn drawn(ordering: Ordering, encoding: Encoding) -> (Net, StateDict, Target, Vec<f32>, WspFile) {
     let (net, weights) = original();
     let config = TargetConfig { ordering, scales: true, mask: true, ..TargetConfig::default() };
     let target = Target::new(&net, &weights, &config).unwrap();

@@ -1,80 +1,29 @@
 //! What users of `quantize` rely on, shown on a small trained network and on a random ResNet.
 
+mod digits;
+
 use std::cell::Cell;
-use std::path::PathBuf;
 
-use weightspace::quantize::{
-    Images, Options, Preparation, Prepared, QuantizeError, Target, compress,
-};
-use weightspace_core::container::{self, Coding, Header, WspFile};
-use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
+use digits::{Digits, decode};
+use weightspace::quantize::{Options, Preparation, Prepared, QuantizeError, Target, compress};
+use weightspace_core::container::{self, Coding, Header};
+use weightspace_core::{DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
-use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
-use weightspace_nn::{Engine, Net, evaluate};
+use weightspace_nn::{Engine, Net};
 
-struct Digits {
-    weights: StateDict,
-    net: Net,
-    train: Dataset,
-    test: Dataset,
-    preprocessing: Preprocessing,
-}
-
-/// The trained CNN of the repository with the digits it was trained on.
-fn digits() -> Digits {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
-    let checkpoint = Checkpoint::open(&root.join("digits-cnn.pt")).unwrap();
-    Digits {
-        net: arch::recognise(checkpoint.tensors()).unwrap(),
-        weights: checkpoint.state_dict().unwrap(),
-        train: data::open("digits", None, Split::Train).unwrap(),
-        test: data::open("digits", None, Split::Test).unwrap(),
-        preprocessing: "unit-pad28".parse().unwrap(),
-    }
-}
-
-impl Digits {
-    fn compress(&self, target: Target, calibrate: usize) -> Result<Vec<u8>, QuantizeError> {
-        let images = Images { train: &self.train, preprocessing: &self.preprocessing };
-        let options = Options { target, fold: true, calibrate, seed: 1 };
-        let header = Header::default();
-        let net = Some(&self.net);
-        let tensors = compress(&header, &self.weights, net, Some(images), &options, &|_, _, _| ())?;
-        Ok(container::encode(&header, &tensors).unwrap())
-    }
-
-    fn logits(&self, weights: &StateDict) -> Vec<f32> {
-        let engine = Engine::new(&self.net, weights).unwrap();
-        let mut all = Vec::new();
-        let each = |_: &[usize], logits: &[f32]| all.extend_from_slice(logits);
-        evaluate::for_each_batch(&engine, &self.test, None, &self.preprocessing, each).unwrap();
-        all
-    }
-
-    /// Mean squared difference of the logits on the test images from the original's.
-    fn damage(&self, file: &[u8]) -> f64 {
-        let (a, b) = (self.logits(&self.weights), self.logits(&decode(file)));
-        a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / a.len() as f64
-    }
-
-    fn test_accuracy(&self, weights: &StateDict) -> f64 {
-        let engine = Engine::new(&self.net, weights).unwrap();
-        let result =
-            evaluate::accuracy(&engine, &self.test, None, &self.preprocessing, &|_| ()).unwrap();
-        result.accuracy()
-    }
-}
-
-fn decode(file: &[u8]) -> StateDict {
-    WspFile::from_bytes("test", file.to_vec()).unwrap().state_dict().unwrap()
+fn compressed(digits: &Digits, target: Target, calibrate: usize) -> Result<Vec<u8>, QuantizeError> {
+    let options = Options { target, fold: true, calibrate, seed: 1 };
+    let (header, net, images) = (Header::default(), Some(&digits.net), Some(digits.images()));
+    let tensors = compress(&header, &digits.weights, net, images, &options, &|_, _, _| ())?;
+    Ok(container::encode(&header, &tensors).unwrap())
 }
 
 #[test]
 fn calibration_halves_the_damage_of_coarse_rounding() {
-    let digits = digits();
+    let digits = Digits::cnn();
     for bits in [2, 3, 4] {
-        let plain = digits.compress(Target::Bits(bits), 0).unwrap();
-        let calibrated = digits.compress(Target::Bits(bits), 256).unwrap();
+        let plain = compressed(&digits, Target::Bits(bits), 0).unwrap();
+        let calibrated = compressed(&digits, Target::Bits(bits), 256).unwrap();
         let (before, after) = (digits.damage(&plain), digits.damage(&calibrated));
         assert!(after < 0.5 * before, "{bits} bits: {before} plain, {after} calibrated");
     }
@@ -82,40 +31,40 @@ fn calibration_halves_the_damage_of_coarse_rounding() {
 
 #[test]
 fn a_target_of_bytes_is_kept_and_used() {
-    let digits = digits();
+    let digits = Digits::cnn();
     for target in [1400, 2000, 3000] {
         for calibrate in [0, 256] {
-            let bytes = digits.compress(Target::Bytes(target), calibrate).unwrap().len() as u64;
+            let bytes = compressed(&digits, Target::Bytes(target), calibrate).unwrap().len() as u64;
             assert!(bytes <= target, "{bytes} bytes, {target} allowed");
             assert!(bytes as f64 > 0.95 * target as f64, "{bytes} bytes of {target} used");
         }
     }
-    let error = digits.compress(Target::Bytes(100), 0).unwrap_err().to_string();
+    let error = compressed(&digits, Target::Bytes(100), 0).unwrap_err().to_string();
     assert!(error.starts_with("100 bytes cannot be reached: the smallest file"), "{error}");
 }
 
 #[test]
 fn a_target_of_accuracy_costs_as_little_as_it_may() {
-    let digits = digits();
-    let file = digits.compress(Target::Accuracy(0.9), 256).unwrap();
-    let eight_bits = digits.compress(Target::Bits(8), 0).unwrap();
+    let digits = Digits::cnn();
+    let file = compressed(&digits, Target::Accuracy(0.9), 256).unwrap();
+    let eight_bits = compressed(&digits, Target::Bits(8), 0).unwrap();
     assert!(file.len() * 2 < eight_bits.len());
     // The network knows the held-out training images a little better than the test images.
-    assert!(digits.test_accuracy(&decode(&file)) > 0.8);
+    assert!(digits.accuracy(&decode(&file)) > 0.8);
 }
 
 #[test]
 fn the_same_settings_give_the_same_bytes() {
-    let digits = digits();
-    let once = digits.compress(Target::Bytes(2000), 128).unwrap();
-    assert_eq!(once, digits.compress(Target::Bytes(2000), 128).unwrap());
+    let digits = Digits::cnn();
+    let once = compressed(&digits, Target::Bytes(2000), 128).unwrap();
+    assert_eq!(once, compressed(&digits, Target::Bytes(2000), 128).unwrap());
 }
 
 /// Sensitivities that are measured once make the same files as those measured for each.
 #[test]
 fn files_of_several_targets_share_what_was_found_out() {
-    let digits = digits();
-    let images = Images { train: &digits.train, preprocessing: &digits.preprocessing };
+    let digits = Digits::cnn();
+    let images = digits.images();
     let preparation = Preparation { fold: true, calibrate: 128, seed: 1 };
     let prepared = Prepared::new(&digits.weights, Some(&digits.net), Some(images), preparation);
     let prepared = prepared.unwrap();
@@ -127,7 +76,7 @@ fn files_of_several_targets_share_what_was_found_out() {
         let header = Header::default();
         let tensors = prepared.compress(&header, target, &progress).unwrap();
         let file = container::encode(&header, &tensors).unwrap();
-        assert!(file == digits.compress(target, 128).unwrap(), "{target:?}");
+        assert!(file == compressed(&digits, target, 128).unwrap(), "{target:?}");
     }
     let layers = digits.weights.iter().filter(|(_, tensor)| tensor.shape().len() > 1).count();
     assert_eq!(measured.get(), layers, "each layer once");
@@ -189,8 +138,8 @@ fn folding_keeps_the_function_the_names_and_the_counters() {
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    let digits = digits();
-    assert!(matches!(digits.compress(Target::Bits(1), 0), Err(QuantizeError::Bits(1))));
+    let digits = Digits::cnn();
+    assert!(matches!(compressed(&digits, Target::Bits(1), 0), Err(QuantizeError::Bits(1))));
     let mut weights = digits.weights.clone();
     let (name, tensor) = digits.weights.iter().next().unwrap();
     let mut values = tensor.to_f32().into_owned();

@@ -1,11 +1,14 @@
 //! What a predictor sees of a coordinate.
 
+use serde::{Deserialize, Serialize};
+
 use super::sine::sin_cos_pi;
 use super::{CoordinateScale, PredictorError};
 
 /// How a coordinate becomes the inputs of a predictor. The inputs are those of the three axes end to
 /// end: layer, filter, tile.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Encoding {
     /// sin(pi p b^l), cos(pi p b^l) of the coordinate p, level by level (NeRF's positional encoding).
     Positional {

@@ -1,9 +1,9 @@
 //! Another encoding for a trained predictor, of the same function in fewer parameters.
 
 use faer::Mat;
-use weightspace_core::predictor::{Grid, PredictorError};
+use weightspace_core::predictor::{Encoding, Grid, PredictorError};
 
-use super::{EncodingConfig, Model, ModelConfig};
+use super::{Model, ModelConfig};
 
 /// A predictor whose encoding has been replaced.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Model {
         coefficients: &[f32],
         degree: u32,
     ) -> Result<Folded, PredictorError> {
-        let model = self.with_encoding(grid, EncodingConfig::Chebyshev { degree })?;
+        let model = self.with_encoding(grid, Encoding::Chebyshev { degree })?;
         let sums = self.sums(coefficients);
         let (hidden, degree) = (self.hidden(), degree as usize);
         let mut weight = vec![0.0; hidden * 3 * degree];
@@ -77,18 +77,14 @@ impl Model {
     /// # Panics
     /// If the coefficients or the grid are not this model's.
     pub fn to_tables(&self, grid: &Grid, coefficients: &[f32]) -> Result<Folded, PredictorError> {
-        let model = self.with_encoding(grid, EncodingConfig::DirectTables)?;
+        let model = self.with_encoding(grid, Encoding::DirectTables)?;
         let mut folded = self.sums(coefficients).concat();
         folded.extend_from_slice(&coefficients[self.range("layers.0.bias").start..]);
         assert_eq!(folded.len(), model.coefficients().len(), "coefficients of the predictor");
         Ok(Folded { model, coefficients: folded, error: 0.0 })
     }
 
-    fn with_encoding(
-        &self,
-        grid: &Grid,
-        encoding: EncodingConfig,
-    ) -> Result<Model, PredictorError> {
+    fn with_encoding(&self, grid: &Grid, encoding: Encoding) -> Result<Model, PredictorError> {
         let config = ModelConfig { encoding, hidden: self.hidden(), layers: self.layers() };
         Model::new(grid, self.net().class_count(), &config)
     }

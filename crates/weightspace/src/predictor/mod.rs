@@ -22,7 +22,7 @@ mod tuning;
 
 pub use file::{VECTOR_BITS, encode, inner_tensors};
 pub use fold::Folded;
-pub use model::{Coefficients, EncodingConfig, Model, ModelConfig};
+pub use model::{Coefficients, Model, ModelConfig};
 pub use noise::NoiseInputs;
 pub use order::{Ordering, free_permutations, freely_ordered, mean_neighbour_cosine};
 pub use predicted::{Others, PredictedWeights};

@@ -19,7 +19,7 @@ use weightspace_nn::train::Parameterization;
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// What it sees of a coordinate.
-    pub encoding: EncodingConfig,
+    pub encoding: Encoding,
     /// Outputs of every layer but the last.
     pub hidden: usize,
     /// Linear layers, at least 2.
@@ -29,50 +29,7 @@ pub struct ModelConfig {
 impl Default for ModelConfig {
     /// NeRN's with 140 hidden units.
     fn default() -> Self {
-        ModelConfig { encoding: EncodingConfig::default(), hidden: 140, layers: 5 }
-    }
-}
-
-/// [`Encoding`] as configurations hold it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum EncodingConfig {
-    /// Sines and cosines.
-    Positional {
-        /// Levels.
-        levels: u32,
-        /// Base of the frequencies.
-        base: f64,
-    },
-    /// Polynomials.
-    Chebyshev {
-        /// The highest degree.
-        degree: u32,
-    },
-    /// A learned vector for every distinct coordinate.
-    Tables {
-        /// Its length.
-        width: u32,
-    },
-    /// A learned share of the first layer's sums for every distinct coordinate.
-    DirectTables,
-}
-
-impl Default for EncodingConfig {
-    /// NeRN's.
-    fn default() -> Self {
-        EncodingConfig::Positional { levels: 40, base: 0.76 }
-    }
-}
-
-impl From<EncodingConfig> for Encoding {
-    fn from(config: EncodingConfig) -> Self {
-        match config {
-            EncodingConfig::Positional { levels, base } => Encoding::Positional { levels, base },
-            EncodingConfig::Chebyshev { degree } => Encoding::Chebyshev { degree },
-            EncodingConfig::Tables { width } => Encoding::Tables { width },
-            EncodingConfig::DirectTables => Encoding::DirectTables,
-        }
+        ModelConfig { encoding: Encoding::NERN, hidden: 140, layers: 5 }
     }
 }
 
@@ -110,7 +67,7 @@ impl Model {
     pub fn new(grid: &Grid, head: usize, config: &ModelConfig) -> Result<Self, PredictorError> {
         let (hidden, layers) = (config.hidden, config.layers);
         assert!(layers >= 2 && hidden > 0 && head > 0, "layers of a predictor");
-        let encoding = Encoding::from(config.encoding);
+        let encoding = config.encoding;
         encoding.check(grid.scale())?;
         let values = [0, 1, 2].map(|axis| grid.values(axis).to_vec());
         let features = values.each_ref().map(|values| encoding.features(values));

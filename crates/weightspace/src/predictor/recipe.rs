@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use weightspace_core::container::{Header, WspError};
-use weightspace_core::predictor::PredictorError;
+use weightspace_core::predictor::{Encoding, PredictorError};
 use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::optim::{Adam, AdamW, Muon, OptimizerConfig, Ranger};
@@ -13,9 +13,8 @@ use weightspace_nn::train::{
 use weightspace_nn::{Engine, Net};
 
 use super::{
-    EncodingConfig, Model, ModelConfig, Ordering, Reconstruction, ReconstructionConfig, Target,
-    TargetConfig, TargetError, TuningConfig, TuningError, TuningPlan, VECTOR_BITS, encode,
-    inner_tensors,
+    Model, ModelConfig, Ordering, Reconstruction, ReconstructionConfig, Target, TargetConfig,
+    TargetError, TuningConfig, TuningError, TuningPlan, VECTOR_BITS, encode, inner_tensors,
 };
 use crate::quantize::Images;
 use crate::subspace::EncodeError;
@@ -80,7 +79,7 @@ impl Default for Recipe {
         Recipe {
             target: TargetConfig { ordering: Ordering::InFilter, ..TargetConfig::default() },
             model: ModelConfig {
-                encoding: EncodingConfig::Chebyshev { degree: 8 },
+                encoding: Encoding::Chebyshev { degree: 8 },
                 hidden: 100,
                 layers: 5,
             },
@@ -121,7 +120,7 @@ fn paper() -> Recipe {
 fn best() -> Recipe {
     Recipe {
         target: TargetConfig { ordering: Ordering::CrossFilter, ..TargetConfig::default() },
-        model: ModelConfig { encoding: EncodingConfig::DirectTables, hidden: 140, layers: 5 },
+        model: ModelConfig { encoding: Encoding::DirectTables, hidden: 140, layers: 5 },
         steps: 20_000,
         epochs: 50,
         ..Recipe::default()

@@ -1,13 +1,13 @@
 //! From a `.wsp` file back to a predictor that can be trained on.
 
 use weightspace_core::container::PredictorInfo;
-use weightspace_core::predictor::{CoordinateScale, Encoding, PredictorError};
+use weightspace_core::predictor::{CoordinateScale, PredictorError};
 use weightspace_core::{DecodeOptions, StateDict, WspError, WspFile};
 use weightspace_nn::Net;
 
 use super::order::freely_ordered;
 use super::target::Place;
-use super::{Coordinates, EncodingConfig, Model, ModelConfig, Target, TargetError};
+use super::{Coordinates, Model, ModelConfig, Target, TargetError};
 
 /// A predictor that a file holds, and what it is to give.
 #[derive(Clone, Debug)]
@@ -88,16 +88,10 @@ impl StoredPredictor {
 }
 
 fn model_config(info: &PredictorInfo, head: usize) -> Result<ModelConfig, StoredError> {
-    let encoding = match info.encoding {
-        Encoding::Positional { levels, base } => EncodingConfig::Positional { levels, base },
-        Encoding::Chebyshev { degree } => EncodingConfig::Chebyshev { degree },
-        Encoding::Tables { width } => EncodingConfig::Tables { width },
-        Encoding::DirectTables => EncodingConfig::DirectTables,
-    };
     let widths = &info.widths[1..];
     match widths {
         [hidden @ .., last] if hidden.iter().all(|&h| h == hidden[0]) && *last == head => {
-            Ok(ModelConfig { encoding, hidden: hidden[0], layers: widths.len() })
+            Ok(ModelConfig { encoding: info.encoding, hidden: hidden[0], layers: widths.len() })
         }
         _ => Err(StoredError::Widths { widths: widths.to_vec(), head }),
     }
