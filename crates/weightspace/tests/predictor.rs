@@ -4,8 +4,9 @@ mod data_folder;
 
 use data_folder::data_folder;
 use weightspace::predictor::{
-    Model, ModelConfig, Ordering, Others, PredictedWeights, Recipe, Reconstructed, Reconstruction,
-    ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors, progressive,
+    Model, ModelConfig, Ordering, Original, Others, PredictedWeights, Recipe, Reconstructed,
+    Reconstruction, ReconstructionConfig, Target, TargetConfig, compress, encode, inner_tensors,
+    progressive,
 };
 use weightspace::quantize::Images;
 use weightspace_core::container::{Header, Method, WspFile};
@@ -441,8 +442,9 @@ fn recipes_make_files() {
         ..Recipe::default()
     };
     let run = |images| {
-        let (mut observer, header) = (Silent, header());
-        compress(&header, &net, &weights, images, &recipe, 1, &mut observer).unwrap()
+        let header = header();
+        let original = Original { header: &header, net: &net, weights: &weights, images };
+        compress(original, &recipe, 1, None, &mut Silent).unwrap()
     };
     let divergence = |bytes: Vec<u8>| -> f64 {
         let images = normal(64 * 64, 9);
@@ -460,7 +462,9 @@ fn recipes_make_files() {
     let (before, after) = (divergence(plain.bytes), divergence(distilled.bytes));
     assert!(after < before, "{before} to {after}");
     let wrong = Recipe { bits: 1, ..recipe.clone() };
-    let error = compress(&header(), &net, &weights, None, &wrong, 0, &mut Silent).unwrap_err();
+    let header = header();
+    let original = Original { header: &header, net: &net, weights: &weights, images: None };
+    let error = compress(original, &wrong, 0, None, &mut Silent).unwrap_err();
     assert_eq!(error.to_string(), "1 bits of a predictor's weight, expected 2 to 16");
 }
 

@@ -91,6 +91,14 @@ impl Global {
         }
     }
 
+    /// Says what happens, unless nothing is to be said.
+    pub fn say(&self, message: impl std::fmt::Display) {
+        if !self.quiet {
+            // Nothing is left to be done when stderr is closed.
+            let _ = writeln!(io::stderr(), "{message}");
+        }
+    }
+
     /// Whether nothing but results and errors is wanted.
     pub fn is_quiet(&self) -> bool {
         self.quiet

@@ -20,6 +20,7 @@ mod command_line;
 mod compare;
 mod decoding;
 mod global;
+mod interruption;
 mod model;
 mod output;
 mod progress;

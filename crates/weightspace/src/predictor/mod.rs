@@ -26,7 +26,10 @@ pub use model::{Coefficients, Model, ModelConfig};
 pub use noise::NoiseInputs;
 pub use order::{Ordering, free_permutations, freely_ordered, mean_neighbour_cosine};
 pub use predicted::{Others, PredictedWeights};
-pub use recipe::{PRESETS, Preset, Product, Recipe, RecipeError, compress};
+pub use recipe::{
+    Original, PRESETS, PhaseObserver, Preset, Product, Recipe, RecipeError, RoundScore, Workplace,
+    compress,
+};
 pub use reconstruction::{Objective, Reconstruction, ReconstructionConfig};
 pub use rounds::{Reconstructed, Round, progressive};
 pub use stored::{StoredError, StoredPredictor};

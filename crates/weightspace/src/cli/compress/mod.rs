@@ -16,6 +16,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use weightspace::method::{self, METHODS};
+use weightspace::predictor::Original;
 use weightspace::quantize::Images;
 use weightspace_core::container::{self, Header, Method};
 use weightspace_core::{AtomicFile, StateDict};
@@ -24,7 +25,7 @@ use weightspace_nn::data::{Preprocessing, Split};
 
 use self::auto::{Choice, path_word, shell_line};
 use self::low_rank::LowRankArgs;
-use self::predictor::PredictorArgs;
+use self::predictor::{Interrupted, PredictorArgs, Reconstructed};
 use self::quantize::QuantizeArgs;
 pub use self::shared::DEFAULT_CALIBRATION;
 use self::shared::SharedArgs;
@@ -137,6 +138,9 @@ struct Report<'a> {
     /// Of the method subspace: share of the weights' sum of squares that the file holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_energy: Option<f64>,
+    /// Of the method predictor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictor: Option<Reconstructed>,
     /// Of `--method auto`.
     #[serde(skip_serializing_if = "Option::is_none")]
     auto: Option<Choice>,
@@ -161,10 +165,17 @@ struct Plan<'a> {
 pub fn run(arguments: &Compress, global: &Global) -> anyhow::Result<Outcome> {
     let job = Job::new(arguments, global)?;
     match &arguments.output {
-        Some(path) if !arguments.dry_run => {
-            let report = job.write(path, global)?;
-            global.print(&report, |out| report.write(out))?;
-        }
+        Some(path) if !arguments.dry_run => match job.write(path, global) {
+            Ok(report) => global.print(&report, |out| report.write(out))?,
+            Err(error) => match error.downcast_ref::<Interrupted>() {
+                Some(interrupted) => {
+                    // Nothing is left to be done when stderr is closed.
+                    let _ = writeln!(io::stderr(), "{interrupted}");
+                    return Ok(Outcome::Interrupted);
+                }
+                None => return Err(error),
+            },
+        },
         _ => Plan::new(&job).print(global)?,
     }
     Ok(Outcome::Done)
@@ -219,8 +230,8 @@ impl<'a> Job<'a> {
         let weights = self.model.state_dict()?;
         let mut header = self.header.clone();
         header.source_hash.copy_from_slice(&weights.content_hash()[..16]);
-        let Encoded { bytes, method, kept_energy, auto } =
-            self.encode(&header, &weights, global)?;
+        let Encoded { bytes, method, kept_energy, predictor, auto } =
+            self.encode(&header, &weights, path, global)?;
         AtomicFile::write_bytes(path, &bytes).with_context(|| path.display().to_string())?;
         Ok(Report {
             method: method.name(),
@@ -231,6 +242,7 @@ impl<'a> Job<'a> {
             parameters: header.source_parameters,
             seconds: start.elapsed().as_secs_f64(),
             kept_energy,
+            predictor,
             auto,
         })
     }
@@ -239,11 +251,18 @@ impl<'a> Job<'a> {
         &self,
         header: &Header,
         weights: &StateDict,
+        path: &Path,
         global: &Global,
     ) -> anyhow::Result<Encoded> {
         let shown = || self.model.path().display().to_string();
         let Compress { arch, shared, predictor, subspace, .. } = self.arguments;
-        let plain = |bytes| Encoded { bytes, method: header.method, kept_energy: None, auto: None };
+        let plain = |bytes| Encoded {
+            bytes,
+            method: header.method,
+            kept_energy: None,
+            predictor: None,
+            auto: None,
+        };
         Ok(match self.arguments.method {
             MethodChoice::Auto => {
                 let network = self.net.as_ref().zip(self.images()).context("--data is needed")?;
@@ -264,8 +283,12 @@ impl<'a> Job<'a> {
                 // That of the images' size, if there are images.
                 let named = || self.model.net(&arch.arch);
                 let net = self.net.clone().map_or_else(named, Ok)?;
-                let product = predictor.encode(header, &net, weights, self.images(), global);
-                plain(product.with_context(shown)?.bytes)
+                let images = self.images();
+                let original = Original { header, net: &net, weights, images };
+                let product = predictor.encode(original, path, self.arguments.force, global);
+                let product = product.with_context(shown)?;
+                let predictor = Some(Reconstructed::of(&product));
+                Encoded { predictor, ..plain(product.bytes) }
             }
             MethodChoice::One(_) => {
                 plain(self.calibrated(header, weights, global).with_context(shown)?)
@@ -331,6 +354,7 @@ struct Encoded {
     bytes: Vec<u8>,
     method: Method,
     kept_energy: Option<f64>,
+    predictor: Option<Reconstructed>,
     auto: Option<Choice>,
 }
 
@@ -386,6 +410,9 @@ impl Report<'_> {
         )?;
         if let Some(choice) = &self.auto {
             return choice.write(out);
+        }
+        if let Some(predictor) = &self.predictor {
+            return predictor.write(out);
         }
         let Some(kept) = self.kept_energy else { return Ok(()) };
         let percent = 100.0 * kept;

@@ -1,16 +1,19 @@
 //! Options of the method predictor.
 
-use anyhow::Context;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use weightspace::predictor::{self, Ordering, PRESETS, Product, Recipe};
-use weightspace::quantize::Images;
-use weightspace_core::StateDict;
-use weightspace_core::container::Header;
+use serde::Serialize;
+use weightspace::predictor::{
+    self, Ordering, Original, PRESETS, PhaseObserver, Product, Recipe, RecipeError, Workplace,
+};
 use weightspace_nn::Net;
 use weightspace_nn::train::{Observer, Progress};
 
 use crate::cli::Global;
+use crate::cli::interruption::Interruption;
 use crate::cli::progress::Bar;
 
 /// The predictor, and its training.
@@ -29,6 +32,17 @@ pub struct PredictorArgs {
     /// Steps of reconstruction
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
+    /// Predictors trained side by side, of which the best is kept: by held-out images with --data, else by
+    /// its error
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: Option<u32>,
+    /// Rounds of reconstruction at most, each of the best of the round before it as long as that gets better
+    /// on held-out images; needs --data
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Folder of metrics and checkpoints, which is then kept [default: FILE.work until FILE is written]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// Epochs of distillation from the network itself, with --data; 0 for none
     #[arg(long, value_name = "N")]
     distill_epochs: Option<u32>,
@@ -54,6 +68,9 @@ impl PredictorArgs {
             ("--width", self.width.is_some()),
             ("--order", self.order.is_some()),
             ("--steps", self.steps.is_some()),
+            ("--seeds", self.seeds.is_some()),
+            ("--rounds", self.rounds.is_some()),
+            ("--work", self.work.is_some()),
             ("--distill-epochs", self.distill_epochs.is_some()),
             ("--predictor-bits", self.predictor_bits.is_some()),
             ("--mask", self.mask),
@@ -68,6 +85,8 @@ impl PredictorArgs {
         recipe.target.ordering = self.order.unwrap_or(recipe.target.ordering);
         recipe.target.mask |= self.mask;
         recipe.steps = self.steps.unwrap_or(recipe.steps);
+        recipe.seeds = self.seeds.unwrap_or(recipe.seeds);
+        recipe.rounds = self.rounds.unwrap_or(recipe.rounds);
         recipe.epochs = self.distill_epochs.unwrap_or(recipe.epochs);
         recipe.bits = self.predictor_bits.unwrap_or(recipe.bits);
         recipe
@@ -88,36 +107,122 @@ impl PredictorArgs {
         coefficients * u64::from(recipe.bits) / 8 + others + NAMES
     }
 
-    /// Follows the recipe.
+    /// Follows the recipe. Ctrl-C leaves what is done in a folder, where the same command goes on; with `anew`
+    /// the work of other settings is forgotten.
     pub fn encode(
         &self,
-        header: &Header,
-        net: &Net,
-        weights: &StateDict,
-        images: Option<Images<'_>>,
+        original: Original<'_>,
+        output: &Path,
+        anew: bool,
         global: &Global,
     ) -> anyhow::Result<Product> {
         let recipe = self.recipe();
-        let mut watch = Watch { bar: Bar::new(global), steps: 0, phase: 0 };
-        predictor::compress(header, net, weights, images, &recipe, global.seed(), &mut watch)
-            .with_context(|| net.arch().to_owned())
+        let folder = self.work.clone().unwrap_or_else(|| {
+            let mut name = output.as_os_str().to_owned();
+            name.push(".work");
+            name.into()
+        });
+        let place = Workplace::new(folder, anew);
+        let mut watch = Watch::new(global)?;
+        let name = || original.net.arch().to_owned();
+        let made = predictor::compress(original, &recipe, global.seed(), Some(&place), &mut watch);
+        drop(watch);
+        let product = made.map_err(|error| match error {
+            RecipeError::Interrupted { phase, step, total } => {
+                let folder = place.path().to_owned();
+                anyhow::Error::new(Interrupted { folder, phase, step, total })
+            }
+            error => anyhow::Error::new(error).context(name()),
+        })?;
+        if self.work.is_none() {
+            place.remove()?;
+        }
+        Ok(product)
     }
 }
 
-/// A bar for every phase of training.
-struct Watch {
-    bar: Bar,
-    /// Steps of the phase so far.
-    steps: u64,
-    phase: usize,
+/// What reconstruction came to, as printed.
+#[derive(Serialize)]
+pub struct Reconstructed {
+    /// Root mean square of the error of a weight, before rounding and distillation.
+    rmse: f64,
+    /// The best of every round, where there were several predictors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rounds: Vec<RoundReport>,
 }
 
-impl Observer for Watch {
+#[derive(Serialize)]
+struct RoundReport {
+    /// On the held-out images, where these decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out_accuracy: Option<f64>,
+    rmse: f64,
+}
+
+impl Reconstructed {
+    /// Of a product.
+    pub fn of(product: &Product) -> Self {
+        let several = product.rounds.len() > 1 || product.rounds.iter().any(|r| r.score >= 0.0);
+        let rounds = product.rounds.iter().filter(|_| several).map(|round| RoundReport {
+            held_out_accuracy: (round.score >= 0.0).then_some(round.score),
+            rmse: round.error,
+        });
+        Reconstructed { rmse: product.error, rounds: rounds.collect() }
+    }
+
+    /// Prints it.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        for (index, round) in self.rounds.iter().enumerate() {
+            write!(out, "round {}: error of a weight {:.4}", index + 1, round.rmse)?;
+            match round.held_out_accuracy {
+                Some(accuracy) => writeln!(out, ", held-out accuracy {:.2} %", 100.0 * accuracy)?,
+                None => writeln!(out)?,
+            }
+        }
+        writeln!(out, "reconstructed with an error of {:.4} (root mean square)", self.rmse)
+    }
+}
+
+/// Somebody wanted the work to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: interrupted in {phase} after step {step} of {total}; the same command continues", folder.display())]
+pub struct Interrupted {
+    folder: PathBuf,
+    phase: String,
+    step: u64,
+    total: u64,
+}
+
+/// A bar for every phase of training; stops when Ctrl-C is pressed.
+struct Watch<'a> {
+    bar: Bar,
+    global: &'a Global,
+    phase: String,
+    interrupted: Interruption,
+}
+
+impl<'a> Watch<'a> {
+    fn new(global: &'a Global) -> anyhow::Result<Self> {
+        let interrupted = Interruption::listen()?;
+        Ok(Watch { bar: Bar::new(global), global, phase: String::new(), interrupted })
+    }
+}
+
+impl Observer for Watch<'_> {
     fn step(&mut self, progress: &Progress) {
-        // A phase begins where steps are counted anew.
-        self.phase += usize::from(progress.step < self.steps);
-        self.steps = progress.step;
-        let phase = ["reconstructing", "distilling"][self.phase.min(1)];
-        self.bar.report(phase, progress.step as usize, progress.total_steps as usize);
+        self.bar.report(&self.phase, progress.step as usize, progress.total_steps as usize);
+    }
+
+    fn should_stop(&self) -> bool {
+        self.interrupted.is_wanted()
+    }
+}
+
+impl PhaseObserver for Watch<'_> {
+    fn phase(&mut self, name: &str, step: u64) {
+        name.clone_into(&mut self.phase);
+        if step > 0 {
+            self.global.say(format_args!("{name} continues after step {step}"));
+        }
     }
 }

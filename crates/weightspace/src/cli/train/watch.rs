@@ -1,22 +1,19 @@
 //! What a user sees while a network trains, and how it is interrupted.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use weightspace_nn::train::{Metrics, Observer, Progress};
 
 use crate::cli::Global;
+use crate::cli::interruption::Interruption;
 
 /// Shows a bar on terminals and a line for every evaluation; stops when Ctrl-C is pressed.
 pub struct Watch {
     bar: ProgressBar,
     quiet: bool,
     epochs: u32,
-    interrupted: Arc<AtomicBool>,
+    interrupted: Interruption,
 }
 
 impl Watch {
@@ -30,13 +27,7 @@ impl Watch {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            let flag = || Arc::clone(&interrupted);
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag())
-                .and_then(|_| signal_hook::flag::register(signal, flag()))
-                .context("cannot listen for signals")?;
-        }
+        let interrupted = Interruption::listen()?;
         let quiet = global.is_none_or(Global::is_quiet);
         Ok(Watch { bar, quiet, epochs, interrupted })
     }
@@ -88,7 +79,7 @@ impl Observer for Watch {
     }
 
     fn should_stop(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interrupted.is_wanted()
     }
 }
 

@@ -1,26 +1,21 @@
 //! All phases of a predictor's training as one recipe, from a network to a file.
 
+mod phases;
+mod workplace;
+
+use std::path::PathBuf;
+
+pub use phases::{Original, compress};
 use serde::{Deserialize, Serialize};
-use weightspace_core::container::{Header, WspError};
+use weightspace_core::container::WspError;
 use weightspace_core::predictor::{Encoding, PredictorError};
-use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::engine::EngineError;
-use weightspace_nn::optim::{Adam, AdamW, Muon, OptimizerConfig, Ranger};
-use weightspace_nn::schedule::Schedule;
-use weightspace_nn::train::{
-    Classification, DistillationConfig, Ending, Observer, TrainConfig, TrainError, Trainer,
-};
-use weightspace_nn::{Engine, Net};
+use weightspace_nn::optim::{AdamW, Muon, OptimizerConfig, Ranger};
+use weightspace_nn::train::TrainError;
+pub use workplace::{PhaseObserver, Workplace};
 
-use super::{
-    Model, ModelConfig, Ordering, Reconstruction, ReconstructionConfig, Target, TargetConfig,
-    TargetError, TuningConfig, TuningError, TuningPlan, VECTOR_BITS, encode, inner_tensors,
-};
-use crate::quantize::Images;
+use super::{ModelConfig, Ordering, ReconstructionConfig, TargetConfig, TargetError, TuningError};
 use crate::subspace::EncodeError;
-
-/// Bits with which rounding changes next to nothing.
-const LOSSLESS_BITS: u8 = 16;
 
 /// How a network becomes a file of the method predictor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +31,12 @@ pub struct Recipe {
     pub optimizer: OptimizerConfig,
     /// The first phase's steps.
     pub steps: u64,
+    /// Predictors of a round of the first phase, each with a seed of its own; the best is kept: by accuracy on
+    /// held-out images where there are images, else by its error.
+    pub seeds: u32,
+    /// Rounds of the first phase at most: the best reconstruction is the target of the next round for as long as
+    /// it is better than the last. More than one needs images.
+    pub rounds: u32,
     /// Epochs of distillation, where there are images.
     pub epochs: u32,
     /// The second phase's learning rate, of Adam.
@@ -86,6 +87,8 @@ impl Default for Recipe {
             reconstruction: ReconstructionConfig::default(),
             optimizer: muon(),
             steps: 4000,
+            seeds: 1,
+            rounds: 1,
             epochs: 20,
             learning_rate: 1e-4,
             bits: 8,
@@ -142,9 +145,35 @@ pub enum RecipeError {
         /// Hidden units.
         hidden: usize,
     },
+    /// No seed, or no round.
+    #[error("{rounds} rounds of {seeds} seeds, expected at least 1 of 1")]
+    Rounds {
+        /// Rounds.
+        rounds: u32,
+        /// Seeds.
+        seeds: u32,
+    },
+    /// Rounds, and nothing that tells which is best.
+    #[error("progressive rounds need images, by which the best reconstruction is known")]
+    NoImages,
     /// The observer wanted training to stop.
-    #[error("interrupted")]
-    Interrupted,
+    #[error("interrupted in the phase {phase:?} after step {step} of {total}")]
+    Interrupted {
+        /// The phase.
+        phase: String,
+        /// Steps of it that are done.
+        step: u64,
+        /// Steps that it has.
+        total: u64,
+    },
+    /// A folder that belongs to something else.
+    #[error("{}: {reason}", path.display())]
+    Workplace {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        reason: String,
+    },
     /// The network has no such target.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -177,98 +206,17 @@ pub struct Product {
     pub coefficients: usize,
     /// Number of predicted weights.
     pub predicted: usize,
-    /// Root mean square of what the first phase left, before rounding.
+    /// Root mean square of what the first phase left, before rounding: of the round that was best.
     pub error: f64,
+    /// The best of every round of the first phase.
+    pub rounds: Vec<RoundScore>,
 }
 
-/// Follows a recipe: reconstruction, then, where there are images, distillation from the network itself;
-/// then the file. `observer` sees both trainings.
-///
-/// # Errors
-/// If the settings, the network and the images do not fit together, or training diverges or is interrupted.
-pub fn compress(
-    header: &Header,
-    net: &Net,
-    weights: &StateDict,
-    images: Option<Images<'_>>,
-    recipe: &Recipe,
-    seed: u64,
-    observer: &mut dyn Observer,
-) -> Result<Product, RecipeError> {
-    let ModelConfig { hidden, layers, .. } = recipe.model;
-    if hidden == 0 || layers < 2 {
-        return Err(RecipeError::Size { layers, hidden });
-    }
-    if !(2..=16).contains(&recipe.bits) {
-        return Err(RecipeError::Bits(recipe.bits));
-    }
-    let target = Target::new(net, weights, &recipe.target)?;
-    let model = Model::new(target.grid(), target.head(), &recipe.model)?;
-    let (coefficients, error) = reconstruct(&model, &target, recipe, seed, observer)?;
-    let images = images.filter(|_| recipe.epochs > 0);
-    let bits = if images.is_some() { LOSSLESS_BITS } else { recipe.bits };
-    let inner = inner_tensors(&model, &coefficients, bits);
-    let mut bytes = encode(header, net, &target, &model, inner, target.state_dict(), VECTOR_BITS)?;
-    if let Some(images) = images {
-        let file = WspFile::from_bytes("the reconstruction", bytes)?;
-        let (bits, vector_bits) = (recipe.bits, VECTOR_BITS);
-        let tuning = TuningConfig { bits, vector_bits, ..TuningConfig::default() };
-        let plan = TuningPlan::new(net, header, weights, &file, &tuning)?;
-        let teacher = Engine::new(net, weights)?;
-        let trained = distil(&teacher, (&plan, &tuning), images, recipe, seed, observer)?;
-        bytes = plan.encode(net, header, &tuning, &trained)?;
-    }
-    let (coefficients, predicted) = (coefficients.len(), target.element_count());
-    Ok(Product { bytes, coefficients, predicted, error })
-}
-
-fn reconstruct(
-    model: &Model,
-    target: &Target,
-    recipe: &Recipe,
-    seed: u64,
-    observer: &mut dyn Observer,
-) -> Result<(Vec<f32>, f64), RecipeError> {
-    let task = Reconstruction::new(model, target, &recipe.reconstruction, None, seed);
-    let config =
-        TrainConfig { optimizer: recipe.optimizer, ..task.train_config(recipe.steps, seed) };
-    let mut trainer = task.trainer(model.initial(seed), config)?;
-    if trainer.run(observer)? == Ending::Interrupted {
-        return Err(RecipeError::Interrupted);
-    }
-    let error = trainer.evaluate()?.loss.unwrap_or(f64::NAN);
-    Ok((trainer.result_coefficients().to_vec(), error))
-}
-
-/// Trains a predictor, rounded as it is to be in the end.
-fn distil(
-    teacher: &Engine,
-    (plan, tuning): (&TuningPlan, &TuningConfig),
-    images: Images<'_>,
-    recipe: &Recipe,
-    seed: u64,
-    observer: &mut dyn Observer,
-) -> Result<Vec<f32>, RecipeError> {
-    let net = teacher.net();
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
-    let adam = Adam { learning_rate: recipe.learning_rate, ..Adam::default() };
-    let config = TrainConfig {
-        epochs: recipe.epochs,
-        seed,
-        freeze_statistics: true,
-        optimizer: OptimizerConfig::Adam(adam),
-        schedule: Schedule::Cosine { minimum: 0.0, warmup: None },
-        distillation: Some(distillation),
-        ..TrainConfig::default()
-    };
-    let held_out = images.train.len() / 10;
-    let task = Classification::new(net, images.train, images.preprocessing, held_out, &config)?;
-    let task = task.with_teacher(teacher, distillation)?;
-    let method = plan.parameterization(net, tuning, config.threads);
-    let running = plan.running().clone();
-    let mut trainer = Trainer::new(Box::new(task), Box::new(method), running, config)?;
-    if trainer.run(observer)? == Ending::Interrupted {
-        return Err(RecipeError::Interrupted);
-    }
-    Ok(trainer.result_coefficients().to_vec())
+/// How good the best reconstruction of a round is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundScore {
+    /// Its accuracy on held-out images, from 0 on, where these decided; else its error with a minus.
+    pub score: f64,
+    /// The root mean square of its distance from the original.
+    pub error: f64,
 }

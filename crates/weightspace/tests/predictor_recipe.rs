@@ -1,0 +1,106 @@
+//! What users of `compress --method predictor` rely on: rounds, and work that survives an interruption.
+
+mod digits;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn command(line: &str, output: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
+    command.env_remove("WEIGHTSPACE_DATA").args(["compress", "--method", "predictor"]);
+    command.arg(digits::path("digits-cnn.pt")).arg("-o").arg(output);
+    command.args(line.split_whitespace());
+    command
+}
+
+fn done(mut command: Command) -> Output {
+    let found = command.output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    found
+}
+
+fn json(line: &str, output: &Path) -> Value {
+    serde_json::from_slice(&done(command(&format!("{line} --json"), output)).stdout).unwrap()
+}
+
+#[test]
+fn the_best_of_rounds_is_kept() {
+    let guard = tempfile::tempdir().unwrap();
+    let file = guard.path().join("m.wsp");
+    let line = "--width 30 --steps 300 --distill-epochs 0 --data digits --preprocessing unit-pad28";
+    let found = json(&format!("{line} --rounds 3 --seeds 2"), &file);
+    let rounds = found["predictor"]["rounds"].as_array().unwrap();
+    assert!((1..=3).contains(&rounds.len()), "{found}");
+    let accuracies: Vec<f64> =
+        rounds.iter().map(|round| round["held_out_accuracy"].as_f64().unwrap()).collect();
+    let last = accuracies.len() - 1;
+    assert!(accuracies[..last].is_sorted_by(|a, b| a < b), "{accuracies:?}");
+    assert!(last == 2 || last == 0 || accuracies[last] <= accuracies[last - 1], "{accuracies:?}");
+    assert!(!guard.path().join("m.wsp.work").exists(), "work that is done is removed");
+    // By error alone the best of four is at least as good as the first.
+    let line = "--width 12 --steps 100 --distill-epochs 0";
+    let rmse =
+        |line: &str| json(&format!("{line} -f"), &file)["predictor"]["rmse"].as_f64().unwrap();
+    assert!(rmse(&format!("{line} --seeds 4")) <= rmse(line));
+    let refused = command(&format!("{line} -f --rounds 2"), &file).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && text.contains("rounds need images"), "{text}");
+}
+
+#[test]
+fn an_interrupted_recipe_continues_to_the_same_bytes() {
+    let guard = tempfile::tempdir().unwrap();
+    let (whole, stopped) = (guard.path().join("whole.wsp"), guard.path().join("stopped.wsp"));
+    let line =
+        "--width 40 --steps 3000 --distill-epochs 1 --data digits --preprocessing unit-pad28";
+    done(command(line, &whole));
+    let mut child = command(line, &stopped);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = guard.path().join("stopped.wsp.work/reconstruction/metrics.jsonl");
+    let start = Instant::now();
+    while !fs::metadata(&metrics).is_ok_and(|metadata| metadata.len() > 0) {
+        assert!(start.elapsed() < Duration::from_secs(60), "waiting for an evaluation");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    let ending = child.wait_with_output().unwrap();
+    let text = String::from_utf8(ending.stderr).unwrap();
+    assert_eq!(ending.status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted in reconstruction after step"), "{text}");
+    assert!(text.contains("the same command continues") && !stopped.exists(), "{text}");
+    let other = command(&line.replace("40", "41"), &stopped).output().unwrap();
+    let text = String::from_utf8(other.stderr).unwrap();
+    assert!(other.status.code() == Some(2) && text.contains("other settings"), "{text}");
+    // Also where the file may be replaced.
+    let line = &format!("{line} -f");
+    let text = String::from_utf8(done(command(line, &stopped)).stderr).unwrap();
+    assert!(text.contains("reconstruction continues after step"), "{text}");
+    assert!(fs::read(whole).unwrap() == fs::read(&stopped).unwrap());
+    assert!(!guard.path().join("stopped.wsp.work").exists());
+}
+
+#[test]
+fn a_named_workplace_is_kept() {
+    let guard = tempfile::tempdir().unwrap();
+    let (file, work) = (guard.path().join("m.wsp"), guard.path().join("work"));
+    let line = format!("--width 8 --steps 20 --distill-epochs 0 --work {}", work.display());
+    done(command(&line, &file));
+    let metrics = fs::read_to_string(work.join("reconstruction/metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(last["step"], 20);
+    // Another folder's contents are not touched.
+    let other = guard.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("notes.txt"), "mine").unwrap();
+    let line = format!("--width 8 --steps 20 --distill-epochs 0 -f --work {}", other.display());
+    done(command(&line, &file));
+    assert_eq!(fs::read_to_string(other.join("notes.txt")).unwrap(), "mine");
+    let line = line.replace("-f", "").replace("other", "other/..");
+    let refused = command(&line, &guard.path().join("n.wsp")).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && text.contains("something else"), "{text}");
+}
