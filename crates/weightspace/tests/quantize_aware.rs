@@ -146,7 +146,7 @@ fn bits_cost_more_above_the_target_than_below() {
         assert_eq!(wrong, 0);
         gradient.iter().map(|g| f64::from(g.abs())).sum::<f64>()
     };
-    let (small, large) = (push(0.9), push(1.1));
+    let (small, large) = (push(0.8), push(1.2));
     assert!(large > 10.0 * small, "{small} {large}");
 }
 
@@ -169,7 +169,8 @@ fn training_on_the_grid_repairs_a_network_and_keeps_the_target() {
     let report = json(&train);
     let file = format!("{at}/run/model.wsp");
     assert_eq!(fs::metadata(&file).unwrap().len(), report["bytes"].as_u64().unwrap());
-    assert!(report["bytes"].as_u64().unwrap() <= bytes);
+    let used = report["bytes"].as_u64().unwrap();
+    assert!(used <= bytes && used > bytes * 9 / 10, "{used} of {bytes} bytes");
     let trained = report["accuracy"].as_f64().unwrap();
     assert_eq!(accuracy(&file), trained);
     assert_eq!(accuracy(&format!("{at}/run/model.safetensors")), trained);

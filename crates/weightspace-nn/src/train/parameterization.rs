@@ -45,6 +45,17 @@ pub trait Parameterization {
         weight_gradient: &[f32],
         coefficient_gradient: &mut [f32],
     );
+
+    /// What the method remembers of the steps so far besides the coefficients: checkpoints keep it. How many numbers
+    /// there are never changes.
+    fn memory(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Remembers what [`memory`](Self::memory) gave.
+    fn remember(&mut self, memory: &[f64]) {
+        let _ = memory;
+    }
 }
 
 /// Every weight is a coefficient of its own.

@@ -21,6 +21,7 @@ const COUNTERS: &str = "weightspace.training";
 const COEFFICIENTS: &str = "coefficients";
 const AVERAGE: &str = "average";
 const METER: &str = "meter";
+const MEMORY: &str = "method";
 const OPTIMIZER: &str = "optimizer.";
 const BEST: &str = "best.";
 
@@ -37,6 +38,11 @@ struct Counters {
     best_correct: Option<usize>,
     /// Length of `metrics.jsonl`.
     metrics_bytes: u64,
+}
+
+fn flat_f64(values: &[f64]) -> Tensor {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::from_bytes(DType::F64, vec![values.len()], bytes)
 }
 
 impl Trainer<'_> {
@@ -96,6 +102,12 @@ impl Trainer<'_> {
             self.ema = Some(Ema::new(decay, &average)?);
         }
         self.restore_meter(&vectors)?;
+        let remembered = self.method.memory().len();
+        if remembered > 0 {
+            let memory: Vec<_> =
+                vectors.tensor(MEMORY, DType::F64, remembered)?.iter_f64().collect();
+            self.method.remember(&memory);
+        }
         Ok(counters.metrics_bytes)
     }
 
@@ -120,8 +132,11 @@ impl Trainer<'_> {
         }
         let Meter { loss, samples, step_seconds, run_seconds } = self.meter;
         let meter = [loss, samples, step_seconds, run_seconds, self.last.0, self.last.1];
-        let bytes = meter.iter().flat_map(|value| value.to_le_bytes()).collect();
-        vectors.insert(METER, Tensor::from_bytes(DType::F64, vec![meter.len()], bytes));
+        vectors.insert(METER, flat_f64(&meter));
+        let memory = self.method.memory();
+        if !memory.is_empty() {
+            vectors.insert(MEMORY, flat_f64(&memory));
+        }
         vectors
     }
 

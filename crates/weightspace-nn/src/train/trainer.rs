@@ -51,7 +51,7 @@ pub(super) struct Best {
 /// that only look at it.
 pub struct Trainer<'a> {
     pub(super) task: Box<dyn Task + 'a>,
-    method: Box<dyn Parameterization + 'a>,
+    pub(super) method: Box<dyn Parameterization + 'a>,
     pub(super) config: TrainConfig,
     pub(super) comm: Arc<dyn Communicator>,
     engine: TrainingEngine,

@@ -49,4 +49,12 @@ impl Parameterization for RoundedPredictor<'_> {
         self.predicted.pullback(&self.rounded, weight_gradient, gradient);
         self.matrices.add_gradient(coefficients, gradient);
     }
+
+    fn memory(&self) -> Vec<f64> {
+        self.matrices.memory()
+    }
+
+    fn remember(&mut self, memory: &[f64]) {
+        self.matrices.remember(memory);
+    }
 }

@@ -10,7 +10,9 @@ use weightspace_nn::{ModelState, Net};
 use super::steps::{Choice, Steps};
 use super::{RoundedPredictor, TuningConfig};
 use crate::predictor::{PredictedWeights, StoredError, StoredPredictor, encode};
-use crate::quantize::aware::{MARGIN, RatePrices, RoundedPart, Rounding, smallest_price};
+use crate::quantize::aware::{
+    MARGIN, RatePrices, RoundedPart, Rounding, coder_bits, smallest_price,
+};
 use crate::subspace::EncodeError;
 
 /// Smallest and largest step in units of the root mean square that is tried for a target.
@@ -64,7 +66,7 @@ pub struct TuningPlan {
     steps: Vec<Steps>,
     /// Largest magnitudes of the integers of matrices.
     limit: f32,
-    /// What the integers of matrices may cost by their frequencies, if there is a target.
+    /// What the integers of matrices may cost, if there is a target.
     target_bits: Option<f64>,
 }
 
@@ -210,18 +212,14 @@ impl TuningPlan {
             }
         }
         self.choose(Choice::Relative(high * config.step_factor), config);
-        let integers = self.integers(config, &coefficients, config.rounding_price);
-        let whole = self.file(net, header, config, integers, &state)?.len() as f64;
         let rest = self.empty_file(net, header, config, &state)?;
         if wanted <= rest as f64 {
             return Err(TuningError::OutOfReach { target, rest });
         }
+        let integers = self.integers(config, &coefficients, config.rounding_price);
+        let whole = self.file(net, header, config, integers.clone(), &state)?.len() as f64;
         let [matrices, _] = self.parts(config);
-        let prices = RatePrices { rounding: config.rounding_price, ..RatePrices::NONE };
-        let mut rounding = Rounding::new(matrices, prices);
-        rounding.round(&coefficients, &mut coefficients.clone());
-        let (bits, rest) = (rounding.bits(&coefficients), rest as f64);
-        self.target_bits = Some(bits * (wanted - rest) / (whole - rest).max(1.0));
+        self.target_bits = Some(coder_bits(&matrices, integers) + 8.0 * (wanted - whole));
         Ok(())
     }
 
@@ -232,6 +230,7 @@ impl TuningPlan {
         let part = |(entry, steps): (&weightspace_core::LayoutEntry, &Steps)| RoundedPart {
             name: entry.name.clone(),
             range: entry.range(),
+            shape: entry.shape.clone(),
             steps: steps.values(),
             limit: if entry.shape.len() > 1 { self.limit } else { of_vectors },
         };

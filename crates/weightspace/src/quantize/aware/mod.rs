@@ -8,6 +8,7 @@
 //! weights as they are when batch normalisations are folded, so that one step suits all channels of a
 //! layer. The normalisations themselves go on living: see [`equalise`].
 
+mod coder;
 mod config;
 mod equalise;
 mod file;
@@ -16,6 +17,7 @@ mod plan;
 mod rate;
 mod rounding;
 
+pub(crate) use coder::bits as coder_bits;
 pub use config::AwareConfig;
 pub use equalise::equalise;
 pub use file::{Rounded, encode};

@@ -8,6 +8,9 @@ use weightspace_nn::train::Parameterization;
 
 use super::{AwareConfig, RatePrices, RoundedPart, Rounding};
 
+/// The largest magnitude of an integer in a file.
+const LARGEST: f32 = (1 << 24) as f32 - 1.0;
+
 /// Every weight is a coefficient; those of convolutions and linear layers are rounded.
 pub struct QuantizationAware {
     rounding: Rounding,
@@ -33,8 +36,8 @@ impl QuantizationAware {
         assert_eq!(weights.len(), groups.len(), "weights of {}", net.arch());
         let parts = layout.entries().iter().filter_map(|entry| {
             let &step = steps.get(&entry.name)?;
-            let (name, range) = (entry.name.clone(), entry.range());
-            Some(RoundedPart { name, range, steps: vec![step], limit: f32::INFINITY })
+            let (name, range, shape) = (entry.name.clone(), entry.range(), entry.shape.clone());
+            Some(RoundedPart { name, range, shape, steps: vec![step], limit: LARGEST })
         });
         let (rounding, loss) = (config.rounding_price, config.rate_price);
         let prices = RatePrices { rounding, loss, target_bits };
@@ -68,5 +71,13 @@ impl Parameterization for QuantizationAware {
     fn pullback(&mut self, coefficients: &[f32], weight_gradient: &[f32], gradient: &mut [f32]) {
         gradient.copy_from_slice(weight_gradient);
         self.rounding.add_gradient(coefficients, gradient);
+    }
+
+    fn memory(&self) -> Vec<f64> {
+        self.rounding.memory()
+    }
+
+    fn remember(&mut self, memory: &[f64]) {
+        self.rounding.remember(memory);
     }
 }

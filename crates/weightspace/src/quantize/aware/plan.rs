@@ -7,14 +7,13 @@ use weightspace_core::container::Header;
 use weightspace_nn::ModelState;
 use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::net::Net;
-use weightspace_nn::train::Parameterization;
 
 use super::file::{Rounded, encode};
 use super::{AwareConfig, QuantizationAware, equalise, smallest_price};
 use crate::quantize::{self, Images, Options, Progress, QuantizeError, Target};
 
-/// Part of the target that training aims for: its estimate of bytes is not that good.
-pub(crate) const MARGIN: f64 = 0.985;
+/// Part of the target that training aims for: it does not hit exactly.
+pub(crate) const MARGIN: f64 = 0.99;
 
 /// What training begins with.
 #[derive(Clone, Debug)]
@@ -23,7 +22,7 @@ pub struct AwarePlan {
     pub start: StateDict,
     /// Step of every tensor that is rounded.
     steps: BTreeMap<String, f32>,
-    /// What their integers may cost by their frequencies.
+    /// What their integers may cost in the file.
     target_bits: f64,
 }
 
@@ -52,8 +51,7 @@ impl AwarePlan {
         Ok(plan)
     }
 
-    /// What integers may cost by their frequencies so that the file has the target's size: from the file that
-    /// the start makes, and that in which all integers are 0.
+    /// What integers may cost in the file so that it has the target's size: from the file in which all are 0.
     fn bits_for(
         &self,
         net: &Net,
@@ -62,25 +60,16 @@ impl AwarePlan {
     ) -> Result<f64, QuantizeError> {
         let state = ModelState::from_state_dict(net, &self.start);
         let state = state.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
-        let mut method = self.parameterization(net, config, state.weights.clone());
-        // Bits are counted by the frequencies of the weights last expanded.
-        method.expand(&state.weights, &mut vec![0.0; state.weights.len()]);
+        let method = self.parameterization(net, config, state.weights.clone());
         let mut rounded = self.rounded(&method, &state.weights, config.rounding_price);
-        let bits = method.rounding().bits(&state.weights);
-        let bytes = |rounded: &_| {
-            Ok::<_, QuantizeError>(
-                encode(net, header, &self.start, rounded, config.vector_bits)?.len() as f64,
-            )
-        };
-        let whole = bytes(&rounded)?;
         rounded.values_mut().for_each(|tensor| tensor.integers.fill(0));
-        let rest = bytes(&rounded)?;
+        let rest = encode(net, header, &self.start, &rounded, config.vector_bits)?.len() as f64;
         let target = MARGIN * config.target_bytes as f64;
         if target <= rest {
             let text = format!("a file without weights has {rest} bytes already");
             return Err(QuantizeError::OutOfReach(text));
         }
-        Ok(bits * (target - rest) / (whole - rest).max(1.0))
+        Ok(8.0 * (target - rest))
     }
 
     /// The parameterization of training.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::coder;
 use super::rate::Rate;
 
 /// How fast the price of a bit rises with the excess over the target: e-fold for every 1/50 of it.
@@ -10,6 +11,9 @@ const URGENCY: f64 = 50.0;
 
 /// The price of a bit is at most so many e-folds from where the file has its target size.
 const MOST_FOLDS: f64 = 4.0;
+
+/// Steps of training between two measurements of what the file's coder makes of the integers.
+const MEASURED_EVERY: u64 = 200;
 
 /// Times that the price of a bit is raised or halved to meet a target.
 const ROUNDS: usize = 12;
@@ -21,6 +25,8 @@ pub struct RoundedPart {
     pub name: String,
     /// Where it stands.
     pub range: Range<usize>,
+    /// The tensor's shape, by which the file's coder knows its neighbours.
+    pub shape: Vec<usize>,
     /// The step of every row; one step is that of the whole part.
     pub steps: Vec<f32>,
     /// Largest magnitude of an integer.
@@ -45,7 +51,7 @@ pub struct RatePrices {
     pub rounding: f64,
     /// Price in the loss of one bit for every value, where all parts together cost the target.
     pub loss: f64,
-    /// What all parts may cost together.
+    /// What all parts may cost together in the file.
     pub target_bits: f64,
 }
 
@@ -64,13 +70,17 @@ pub struct Rounding {
     /// What each part's integers cost, since it was last rounded.
     rates: Vec<Rate>,
     prices: RatePrices,
+    /// Steps of training so far.
+    steps: u64,
+    /// Bits in the file for each bit by frequencies, when that was last measured: the coder also knows neighbours.
+    coded_share: f64,
 }
 
 impl Rounding {
     /// Of these parts.
     pub fn new(parts: Vec<RoundedPart>, prices: RatePrices) -> Self {
         let rates = parts.iter().map(|_| Rate::new([].into_iter())).collect();
-        Rounding { parts, rates, prices }
+        Rounding { parts, rates, prices, steps: 0, coded_share: 1.0 }
     }
 
     /// The parts.
@@ -105,7 +115,7 @@ impl Rounding {
     }
 
     /// Bits of all integers by their frequencies when the vector was last rounded.
-    pub fn bits(&self, values: &[f32]) -> f64 {
+    fn bits(&self, values: &[f32]) -> f64 {
         let price = self.prices.rounding as f32;
         let of = |(part, rate): (&RoundedPart, &Rate)| -> f64 {
             let bits = part.rows(values).flat_map(|(row, step)| {
@@ -119,13 +129,31 @@ impl Rounding {
         self.parts.iter().zip(&self.rates).map(of).sum()
     }
 
-    /// Adds the gradient of what the bits of the vector last rounded cost in the loss.
-    pub fn add_gradient(&self, values: &[f32], gradient: &mut [f32]) {
+    /// What [`remember`](Self::remember) takes: steps so far, and what was measured.
+    pub fn memory(&self) -> Vec<f64> {
+        vec![self.steps as f64, self.coded_share]
+    }
+
+    /// Continues where another left off.
+    pub fn remember(&mut self, memory: &[f64]) {
+        if let &[steps, coded_share] = memory {
+            (self.steps, self.coded_share) = (steps as u64, coded_share);
+        }
+    }
+
+    /// Adds the gradient of what the bits of the vector last rounded cost in the loss: once for every step.
+    pub fn add_gradient(&mut self, values: &[f32], gradient: &mut [f32]) {
         if self.prices.loss == 0.0 {
             return;
         }
         let count: usize = self.parts.iter().map(|part| part.range.len()).sum();
-        let excess = self.bits(values) / self.prices.target_bits - 1.0;
+        let bits = self.bits(values);
+        if self.steps.is_multiple_of(MEASURED_EVERY) {
+            let integers = self.integers(values, self.prices.rounding);
+            self.coded_share = coder::bits(&self.parts, integers) / bits.max(1.0);
+        }
+        self.steps += 1;
+        let excess = self.coded_share * bits / self.prices.target_bits - 1.0;
         let folds = (URGENCY * excess).clamp(-MOST_FOLDS, MOST_FOLDS);
         let price = self.prices.loss / count.max(1) as f64 * folds.exp();
         for (part, rate) in self.parts.iter().zip(&self.rates) {
