@@ -35,7 +35,11 @@ impl Optimizer {
             Optimizer { groups, rule, step_count: 0, vectors, lookahead: None, centralized: None };
         match config {
             OptimizerConfig::Ranger(ranger) => {
-                optimizer.with_gradient_centralization().with_lookahead(ranger.lookahead)
+                let optimizer = optimizer.with_lookahead(ranger.lookahead)?;
+                Ok(match ranger.centralize {
+                    true => optimizer.with_gradient_centralization(),
+                    false => optimizer,
+                })
             }
             _ => Ok(optimizer),
         }

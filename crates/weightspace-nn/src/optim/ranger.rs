@@ -18,6 +18,8 @@ pub struct Ranger {
     pub epsilon: f64,
     /// Share of the weights, per unit of learning rate, that every step takes away.
     pub weight_decay: f64,
+    /// Whether the mean of every row of a matrix' gradient is taken off.
+    pub centralize: bool,
     /// How the slow weights follow.
     pub lookahead: Lookahead,
 }
@@ -29,6 +31,7 @@ impl Default for Ranger {
             betas: [0.5, 0.999],
             epsilon: 1e-5,
             weight_decay: 1e-3,
+            centralize: true,
             lookahead: Lookahead::default(),
         }
     }

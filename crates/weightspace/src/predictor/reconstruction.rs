@@ -30,12 +30,20 @@ pub struct ReconstructionConfig {
     pub uniform: f32,
     /// What is made small.
     pub objective: Objective,
+    /// The gradient is that of the loss of all rows, of which those of a step are a share, as the reference's is: smaller,
+    /// which only matters to what optimisers add to their divisors.
+    pub share: bool,
 }
 
 impl Default for ReconstructionConfig {
     /// NeRN's for small networks.
     fn default() -> Self {
-        ReconstructionConfig { rows: 4096, uniform: 0.8, objective: Objective::RootMeanSquare }
+        ReconstructionConfig {
+            rows: 4096,
+            uniform: 0.8,
+            objective: Objective::RootMeanSquare,
+            share: false,
+        }
     }
 }
 
@@ -48,6 +56,23 @@ pub enum Objective {
     RootMeanSquare,
     /// The mean square.
     MeanSquare,
+}
+
+/// A loss of which only a share of the gradient is known.
+struct Share<L> {
+    loss: L,
+    share: f64,
+}
+
+impl<L: Loss> Loss for Share<L> {
+    fn evaluate(&self, first_sample: usize, outputs: &[f32], gradient: &mut [f32]) -> f64 {
+        self.loss.evaluate(first_sample, outputs, gradient)
+    }
+
+    fn of_sum(&self, sum: f64) -> (f64, f64) {
+        let (value, factor) = self.loss.of_sum(sum);
+        (value, self.share * factor)
+    }
 }
 
 /// Rows to be learned, as the training loop's task.
@@ -198,9 +223,13 @@ impl Task for Reconstruction<'_> {
         let valid = self.weights / self.model.row_count() as f64;
         let loss = MaskedMeanSquaredError::new(&self.targets, head).with_mask(&self.importances);
         let loss = loss.with_normaliser(valid * samples.len() as f64);
+        let share = match self.config.share {
+            true => samples.len() as f64 / self.model.row_count() as f64,
+            false => 1.0,
+        };
         let loss: Box<dyn Loss> = match self.config.objective {
-            Objective::RootMeanSquare => Box::new(SquareRoot(loss)),
-            Objective::MeanSquare => Box::new(loss),
+            Objective::RootMeanSquare => Box::new(Share { loss: SquareRoot(loss), share }),
+            Objective::MeanSquare => Box::new(Share { loss, share }),
         };
         Ok(Prepared { inputs: &self.inputs, loss, taps: Vec::new() })
     }

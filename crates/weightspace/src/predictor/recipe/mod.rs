@@ -112,7 +112,8 @@ fn muon() -> OptimizerConfig {
 fn paper() -> Recipe {
     Recipe {
         model: ModelConfig::default(),
-        optimizer: OptimizerConfig::Ranger(Ranger::default()),
+        reconstruction: ReconstructionConfig { share: true, ..ReconstructionConfig::default() },
+        optimizer: OptimizerConfig::Ranger(Ranger { centralize: false, ..Ranger::default() }),
         steps: 68_600,
         epochs: 100,
         bits: 16,
