@@ -7,8 +7,9 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use weightspace::predictor::{
-    self, Ordering, Original, PRESETS, PhaseObserver, Product, Recipe, RecipeError, Workplace,
+    self, Ordering, Original, PRESETS, PhaseObserver, Product, Recipe, RecipeError,
 };
+use weightspace::workplace::Workplace;
 use weightspace_nn::Net;
 use weightspace_nn::train::{Observer, Progress};
 

@@ -1,21 +1,18 @@
 //! All phases of a predictor's training as one recipe, from a network to a file.
 
 mod phases;
-mod workplace;
 
-use std::path::PathBuf;
-
-pub use phases::{Original, compress};
+pub use phases::{Original, PhaseObserver, compress};
 use serde::{Deserialize, Serialize};
 use weightspace_core::container::WspError;
 use weightspace_core::predictor::{Encoding, PredictorError};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::optim::{AdamW, Muon, OptimizerConfig, Ranger};
 use weightspace_nn::train::TrainError;
-pub use workplace::{PhaseObserver, Workplace};
 
 use super::{ModelConfig, Ordering, ReconstructionConfig, TargetConfig, TargetError, TuningError};
 use crate::subspace::EncodeError;
+use crate::workplace::WorkplaceError;
 
 /// How a network becomes a file of the method predictor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,14 +164,9 @@ pub enum RecipeError {
         /// Steps that it has.
         total: u64,
     },
-    /// A folder that belongs to something else.
-    #[error("{}: {reason}", path.display())]
-    Workplace {
-        /// The folder.
-        path: PathBuf,
-        /// What is there.
-        reason: String,
-    },
+    /// The folder of the work cannot be used.
+    #[error(transparent)]
+    Workplace(#[from] WorkplaceError),
     /// The network has no such target.
     #[error(transparent)]
     Target(#[from] TargetError),

@@ -7,19 +7,29 @@ use weightspace_nn::comm::Part;
 use weightspace_nn::optim::{Adam, OptimizerConfig};
 use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::{
-    Classification, DistillationConfig, Parameterization, Task, TrainConfig, Trainer,
+    CheckpointPolicy, Classification, DistillationConfig, Ending, Observer, Parameterization,
+    RunFolder, Silent, Task, TrainConfig, Trainer,
 };
 use weightspace_nn::{Engine, Net};
 
-use super::{PhaseObserver, Product, Recipe, RecipeError, RoundScore, Workplace};
+use super::{Product, Recipe, RecipeError, RoundScore};
 use crate::predictor::{
     Model, ModelConfig, Others, PredictedWeights, Reconstructed, Reconstruction, Round, Target,
     TuningConfig, TuningPlan, VECTOR_BITS, encode, inner_tensors, progressive,
 };
 use crate::quantize::Images;
+use crate::workplace::Workplace;
 
 /// Bits with which rounding changes next to nothing.
 const LOSSLESS_BITS: u8 = 16;
+
+/// Watches the phases of a recipe.
+pub trait PhaseObserver: Observer {
+    /// A phase begins, or continues after so many steps.
+    fn phase(&mut self, _name: &str, _step: u64) {}
+}
+
+impl PhaseObserver for Silent {}
 
 /// The network that becomes a file.
 #[derive(Clone, Copy)]
@@ -146,7 +156,7 @@ impl Phases<'_, '_> {
             TrainConfig { optimizer: recipe.optimizer, ..task.train_config(recipe.steps, seed) };
         let threads = config.threads;
         let mut trainer = task.trainer(model.initial(seed), config)?;
-        Workplace::run(self.place, name, &mut trainer, self.observer)?;
+        run_phase(self.place, name, &mut trainer, self.observer)?;
         let coefficients = trainer.result_coefficients().to_vec();
         let (net, fixed) = (self.original.net, Others::Fixed);
         let mut method = PredictedWeights::new(net, model, target, &coefficients, fixed, threads);
@@ -177,7 +187,7 @@ impl Phases<'_, '_> {
         let method = plan.parameterization(net, &tuning, config.threads);
         let running = plan.running().clone();
         let mut trainer = Trainer::new(Box::new(task), Box::new(method), running, config)?;
-        Workplace::run(self.place, "distillation", &mut trainer, self.observer)?;
+        run_phase(self.place, "distillation", &mut trainer, self.observer)?;
         Ok(plan.encode(net, header, &tuning, trainer.result_coefficients())?)
     }
 }
@@ -202,4 +212,34 @@ fn held_out_accuracy(
     let task = classification(net, images, &TrainConfig::default())?;
     let score = task.evaluate(target.with_weights(weights.to_vec()).state_dict(), Part::WHOLE)?;
     Ok(score.map_or(0.0, |score| score.accuracy()))
+}
+
+/// Runs a phase from where it was to its end.
+fn run_phase(
+    place: Option<&Workplace>,
+    name: &str,
+    trainer: &mut Trainer<'_>,
+    observer: &mut dyn PhaseObserver,
+) -> Result<(), RecipeError> {
+    let ending = match place {
+        None => {
+            observer.phase(name, 0);
+            trainer.run(observer)?
+        }
+        Some(place) => {
+            let path = place.path().join(name);
+            let mut folder = RunFolder::open(&path, CheckpointPolicy::default())?;
+            folder.restore(trainer)?;
+            observer.phase(name, trainer.step_count());
+            trainer.run_in(&mut folder, observer)?
+        }
+    };
+    match ending {
+        Ending::Finished => Ok(()),
+        Ending::Interrupted => Err(RecipeError::Interrupted {
+            phase: name.to_owned(),
+            step: trainer.step_count(),
+            total: trainer.total_steps(),
+        }),
+    }
 }
