@@ -14,3 +14,4 @@ pub mod quantize;
 pub mod report;
 pub mod subspace;
 mod vectors;
+pub mod zoo;
