@@ -11,10 +11,10 @@ use weightspace_nn::data::{self, Augmentation, Preprocessing, split_train_valida
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::net::Activation;
 
+use super::ZooError;
 use super::params::Params;
 use super::presets::PRESETS;
 use super::spec::{ModelSpec, ZooOptimizer, ZooSchedule};
-use super::ZooError;
 
 /// Most models that a grid may have.
 const MOST_MODELS: usize = 1 << 20;
@@ -203,18 +203,22 @@ enum ParsedSeeds {
 impl Seeds {
     fn parse(&self) -> Result<ParsedSeeds, ZooError> {
         let malformed = |text: &str| {
-            wrong(format!("seeds = \"{text}\": expected \"1-1000\" or \"random:10\", at most {MOST_MODELS}"))
+            wrong(format!(
+                "seeds = \"{text}\": expected \"1-1000\" or \"random:10\", at most {MOST_MODELS}"
+            ))
         };
         match self {
             Seeds::One(seed) => Ok(ParsedSeeds::Given(vec![*seed])),
             Seeds::List(seeds) => Ok(ParsedSeeds::Given(seeds.clone())),
             Seeds::Text(text) => {
                 if let Some(count) = text.strip_prefix("random:") {
-                    let count = count.parse().ok().filter(|count| (1..=MOST_MODELS).contains(count));
+                    let count =
+                        count.parse().ok().filter(|count| (1..=MOST_MODELS).contains(count));
                     return count.map(ParsedSeeds::Random).ok_or_else(|| malformed(text));
                 }
                 let ends = text.split_once('-');
-                let ends = ends.and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)));
+                let ends =
+                    ends.and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)));
                 let (first, last) = ends
                     .filter(|(a, b)| a <= b && b - a < MOST_MODELS as u64)
                     .ok_or_else(|| malformed(text))?;
@@ -396,10 +400,12 @@ impl ZooDescription {
             return Ok(vec![default.unwrap_or(Activation::Relu)]);
         };
         let activation = |name: &String| {
-            Activation::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
-                let known = Activation::ALL.map(Activation::name).join(", ");
-                wrong(format!("unknown activation '{name}'; known are {known}"))
-            })
+            Activation::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(
+                || {
+                    let known = Activation::ALL.map(Activation::name).join(", ");
+                    wrong(format!("unknown activation '{name}'; known are {known}"))
+                },
+            )
         };
         axis.values().iter().map(activation).collect()
     }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use super::ZooError;
 use super::packed::{PackedModel, PackedWriter, different_size};
 use super::population::{Model, Population};
 use super::row::RowLayout;
 use super::tree::ModelWriter;
-use super::ZooError;
 
 /// A model that cannot be read, or not with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,10 @@ impl Import {
         }
         let epochs = self.epochs.clone().unwrap_or_else(|| usual_epochs(&found));
         if epochs.is_empty() {
-            return Err(ZooError::malformed(population.path(), "no epoch of which most models have weights"));
+            return Err(ZooError::malformed(
+                population.path(),
+                "no epoch of which most models have weights",
+            ));
         }
         let (mut models, mut positions): (Vec<PackedModel>, _) = (Vec::new(), Vec::new());
         let total = found.len();
@@ -124,14 +127,18 @@ impl Import {
         epochs: &[u32],
         first: Option<&PackedModel>,
     ) -> Result<PackedModel, ZooError> {
-        let refuse = |reason: String| ZooError::malformed(&population.path().join(&model.name), reason);
+        let refuse =
+            |reason: String| ZooError::malformed(&population.path().join(&model.name), reason);
         if let Some(epoch) = epochs.iter().find(|epoch| !model.epochs.contains(epoch)) {
             return Err(refuse(format!("no checkpoint of epoch {epoch}")));
         }
         let tensors = population.tensors(index, epochs[0])?;
         for &epoch in epochs {
             if population.tensors(index, epoch)? != tensors {
-                return Err(refuse(format!("other tensors at epoch {epoch} than at {}", epochs[0])));
+                return Err(refuse(format!(
+                    "other tensors at epoch {epoch} than at {}",
+                    epochs[0]
+                )));
             }
             if self.skip_damaged {
                 population.row(index, epoch)?;

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 use weightspace_core::AtomicFile;
 
+use super::ZooError;
 use super::import::Progress;
 use super::params::{self, Params};
 use super::parquet::ParquetTable;
 use super::population::{Model, Population};
 use super::spec::arch_of;
-use super::ZooError;
 
 /// A model at an epoch. What is not known is left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]

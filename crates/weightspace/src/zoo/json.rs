@@ -20,9 +20,7 @@ pub(super) fn quote_numbers(text: &str) -> Cow<'_, str> {
                 rest = &rest[word.len()..];
                 continue;
             }
-            ('\\', None) if in_string => {
-                1 + rest[1..].chars().next().map_or(0, char::len_utf8)
-            }
+            ('\\', None) if in_string => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
             ('"', None) => {
                 in_string = !in_string;
                 1

@@ -28,8 +28,7 @@ pub struct EpochMetrics {
 }
 
 /// Names of the six values in `result.json`, in the order of [`EpochMetrics::values`].
-const KEYS: [&str; 6] =
-    ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"];
+const KEYS: [&str; 6] = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"];
 
 /// What published zoos write where nothing was measured.
 const NOT_MEASURED: f32 = -999.0;

@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use weightspace_core::checkpoint::SafetensorsWriter;
 use weightspace_core::{Checkpoint, DType, StateDict, TensorInfo};
 
+use super::ZooError;
 use super::error::quoted;
 use super::metrics::EpochMetrics;
 use super::params::{self, Params};
 use super::population::Model;
 use super::row::{RowLayout, TensorEntry};
 use super::tree::check_name;
-use super::ZooError;
 
 /// Version of the format.
 const VERSION: &str = "1";
@@ -71,12 +71,16 @@ impl Packed {
             format!("no packed zoo: the metadata have no {VERSION_KEY} (weightspace zoo import makes one)")
         })?;
         if version != VERSION {
-            return Err(format!("version {} of packed zoos, expected {VERSION}", quoted(version)).into());
+            return Err(
+                format!("version {} of packed zoos, expected {VERSION}", quoted(version)).into()
+            );
         }
         let weights = find(&file, WEIGHTS, DType::F32)?;
         let metrics = find(&file, METRICS, DType::F32)?;
         let epochs = find(&file, EPOCHS, DType::I64)?;
-        if let Some(other) = file.tensors().iter().enumerate().find(|(i, _)| ![weights, metrics, epochs].contains(i)) {
+        if let Some(other) =
+            file.tensors().iter().enumerate().find(|(i, _)| ![weights, metrics, epochs].contains(i))
+        {
             return Err(format!("tensor {} belongs to no zoo", quoted(&other.1.name)).into());
         }
         let &[models, epoch_count, parameters] = &file.tensors()[weights].shape[..] else {
@@ -98,7 +102,8 @@ impl Packed {
         let records: Vec<Record> = parse(&file, MODELS_KEY)?;
         check_records(&records, models, layouts.len())?;
         let common = file.metadata().get(COMMON_KEY).map_or("{}", String::as_str);
-        let common = params::parse(common).map_err(|error| format!("metadata {COMMON_KEY}: {error}"))?;
+        let common =
+            params::parse(common).map_err(|error| format!("metadata {COMMON_KEY}: {error}"))?;
         let epochs = read_epochs(&file, epochs)?;
         let tensors = [weights, metrics];
         Ok(Packed { file, epochs, parameters, layouts, common, models: records, tensors })
@@ -124,11 +129,15 @@ impl Packed {
         let record = &self.models[position];
         let mut params = self.common.clone();
         let own = params::parse(record.params.get()).map_err(|reason| {
-            ZooError::malformed(self.file.path(), format!("model {}: {reason}", quoted(&record.name)))
+            ZooError::malformed(
+                self.file.path(),
+                format!("model {}: {reason}", quoted(&record.name)),
+            )
         })?;
         params.extend(own);
         let count = self.epochs.len() * METRIC_COUNT;
-        let values = self.file.read_elements(self.tensors[1], position * count..(position + 1) * count)?;
+        let values =
+            self.file.read_elements(self.tensors[1], position * count..(position + 1) * count)?;
         let values = values.to_f32();
         let (rows, _) = values.as_chunks::<METRIC_COUNT>();
         let metrics = self.epochs.iter().zip(rows);
@@ -212,10 +221,16 @@ fn check_records(records: &[Record], models: usize, layouts: usize) -> Result<()
     for (i, Record { name, layout, .. }) in records.iter().enumerate() {
         check_name(name).map_err(|reason| format!("metadata {MODELS_KEY}: {reason}"))?;
         if *layout >= layouts {
-            return Err(format!("metadata {MODELS_KEY}: {} has layout {layout} of {layouts}", quoted(name)));
+            return Err(format!(
+                "metadata {MODELS_KEY}: {} has layout {layout} of {layouts}",
+                quoted(name)
+            ));
         }
         if i > 0 && records[i - 1].name >= *name {
-            return Err(format!("metadata {MODELS_KEY}: {} is not behind its predecessor", quoted(name)));
+            return Err(format!(
+                "metadata {MODELS_KEY}: {} is not behind its predecessor",
+                quoted(name)
+            ));
         }
     }
     Ok(())
@@ -287,7 +302,10 @@ impl PackedWriter {
         for (i, model) in models.iter().enumerate() {
             check_name(&model.name).map_err(&refuse)?;
             if i > 0 && models[i - 1].name >= model.name {
-                return Err(refuse(format!("{} is not behind its predecessor", quoted(&model.name))));
+                return Err(refuse(format!(
+                    "{} is not behind its predecessor",
+                    quoted(&model.name)
+                )));
             }
             let known = layouts.iter().position(|layout| layout.0 == model.tensors);
             layout_of.push(known.unwrap_or(layouts.len()));
@@ -334,7 +352,9 @@ impl PackedWriter {
     pub fn write_row(&mut self, row: &[f32]) -> Result<(), ZooError> {
         let expected = self.layout()?.len();
         if row.len() != expected {
-            return Err(self.refuse(&format!("a row of {} elements, expected {expected}", row.len())));
+            return Err(
+                self.refuse(&format!("a row of {} elements, expected {expected}", row.len()))
+            );
         }
         let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.writer.write_part(&bytes)?;
@@ -371,7 +391,9 @@ impl PackedWriter {
 /// Says that two models cannot be in one file.
 pub(super) fn different_size(name: &str, count: usize, other: &str, expected: usize) -> String {
     let (name, other) = (quoted(name), quoted(other));
-    format!("model {name} has {count} elements, {other} has {expected}: they need files of their own")
+    format!(
+        "model {name} has {count} elements, {other} has {expected}: they need files of their own"
+    )
 }
 
 fn metrics_of<'a>(model: &'a PackedModel, epochs: &'a [u32]) -> impl Iterator<Item = EpochMetrics> {

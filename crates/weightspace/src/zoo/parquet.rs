@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use ::parquet::data_type::{
+    ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type,
+};
 use ::parquet::errors::Result;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -43,7 +45,8 @@ pub(super) struct ParquetTable<W: Write + Send> {
 impl<W: Write + Send> ParquetTable<W> {
     pub fn new(file: W) -> Result<Self> {
         let schema = Arc::new(parse_message_type(SCHEMA)?);
-        let writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::default()))?;
+        let writer =
+            SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::default()))?;
         Ok(ParquetTable { writer, rows: Vec::new() })
     }
 

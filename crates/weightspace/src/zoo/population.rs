@@ -186,9 +186,7 @@ impl Population {
     /// If there is no model `index`.
     pub fn tensors(&self, index: usize, epoch: u32) -> Result<Vec<TensorInfo>, ZooError> {
         match &self.source {
-            Source::Tree(_) => {
-                Ok(tree::checkpoint(&self.folder(index), epoch)?.tensors().to_vec())
-            }
+            Source::Tree(_) => Ok(tree::checkpoint(&self.folder(index), epoch)?.tensors().to_vec()),
             Source::Packed(packed) => Ok(packed.tensors(self.positions[index]).to_vec()),
         }
     }
@@ -220,7 +218,9 @@ impl Population {
         }
         let weights = self.weights(index, epoch)?;
         let row = RowLayout(weights.infos()).row(&weights);
-        row.map_err(|reason| ZooError::malformed(&self.folder(index), format!("epoch {epoch}: {reason}")))
+        row.map_err(|reason| {
+            ZooError::malformed(&self.folder(index), format!("epoch {epoch}: {reason}"))
+        })
     }
 
     /// Some of the models.

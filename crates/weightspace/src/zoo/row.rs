@@ -59,7 +59,11 @@ impl RowLayout {
         let info = |entry: TensorEntry| {
             let dtype = DType::ALL.into_iter().find(|dtype| dtype.name() == entry.dtype);
             match dtype {
-                None => Err(format!("{} has the unknown type {}", quoted(&entry.name), quoted(&entry.dtype))),
+                None => Err(format!(
+                    "{} has the unknown type {}",
+                    quoted(&entry.name),
+                    quoted(&entry.dtype)
+                )),
                 Some(_) if entry.shape.len() > MAX_RANK => {
                     Err(format!("{} has more than {MAX_RANK} dimensions", quoted(&entry.name)))
                 }
@@ -74,7 +78,8 @@ impl RowLayout {
         let mut row = Vec::with_capacity(self.len());
         for info in &self.0 {
             let tensor = tensors.get(&info.name);
-            let tensor = tensor.ok_or_else(|| format!("tensor {} is missing", quoted(&info.name)))?;
+            let tensor =
+                tensor.ok_or_else(|| format!("tensor {} is missing", quoted(&info.name)))?;
             let exact = |value: f64| value.is_nan() || f64::from(value as f32) == value;
             if tensor.dtype() != DType::F32
                 && let Some(value) = tensor.iter_f64().find(|&value| !exact(value))

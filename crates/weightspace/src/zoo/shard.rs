@@ -50,7 +50,9 @@ impl Shard {
         count: Option<usize>,
     ) -> Result<Option<Self>, ZooError> {
         let number = |name: &str| -> Result<Option<usize>, ZooError> {
-            let Some(text) = variable(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+            let Some(text) = variable(name).filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
             let number = text.parse().map(Some);
             number.map_err(|_| ZooError::Description(format!("{name}={text} is no number")))
         };
@@ -86,7 +88,8 @@ impl FromStr for Shard {
     type Err = ZooError;
 
     fn from_str(text: &str) -> Result<Self, ZooError> {
-        let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         let (index, count) = parts.ok_or_else(|| {
             ZooError::Description(format!("'{text}' is no shard; shards look like 0/4"))
         })?;

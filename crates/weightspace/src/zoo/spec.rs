@@ -14,9 +14,9 @@ use weightspace_nn::optim::{Adam, AdamW, OptimizerConfig, Sgd};
 use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::TrainConfig;
 
+use super::ZooError;
 use super::error::quoted;
 use super::params::{self, Params};
-use super::ZooError;
 
 /// What one model of a zoo is: its value on each of the axes along which zoos vary.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,12 +122,19 @@ impl ModelSpec {
                 ZooOptimizer::Adam => {
                     OptimizerConfig::Adam(Adam { learning_rate, weight_decay, ..Adam::default() })
                 }
-                ZooOptimizer::AdamW => {
-                    OptimizerConfig::AdamW(AdamW { learning_rate, weight_decay, ..AdamW::default() })
-                }
+                ZooOptimizer::AdamW => OptimizerConfig::AdamW(AdamW {
+                    learning_rate,
+                    weight_decay,
+                    ..AdamW::default()
+                }),
                 ZooOptimizer::Sgd => {
                     let momentum = MOMENTUM;
-                    OptimizerConfig::Sgd(Sgd { learning_rate, weight_decay, momentum, ..Sgd::default() })
+                    OptimizerConfig::Sgd(Sgd {
+                        learning_rate,
+                        weight_decay,
+                        momentum,
+                        ..Sgd::default()
+                    })
                 }
             },
             schedule: match self.schedule {
@@ -244,7 +251,11 @@ pub(super) fn arch_of(params: &Params) -> Option<&str> {
     Some(known.map_or(name, |(_, arch)| arch))
 }
 
-fn named<T: Copy, const N: usize>(all: [T; N], name: fn(T) -> &'static str, text: &str) -> Option<T> {
+fn named<T: Copy, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Option<T> {
     all.into_iter().find(|value| name(*value) == text)
 }
 
@@ -316,7 +327,10 @@ mod tests {
     #[test]
     fn names_tell_models_apart() {
         let name = spec().name(3);
-        assert!(name.starts_with("NN_tune_trainable_00003_") && name.ends_with("_seed=17"), "{name}");
+        assert!(
+            name.starts_with("NN_tune_trainable_00003_") && name.ends_with("_seed=17"),
+            "{name}"
+        );
         assert_eq!(name, spec().name(3));
         assert_ne!(name, ModelSpec { dropout: 0.0, ..spec() }.name(3));
     }

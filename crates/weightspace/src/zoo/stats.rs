@@ -88,14 +88,24 @@ impl Distribution {
         let (&minimum, &maximum) = (values.first()?, values.last()?);
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count as f64;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64;
+        let variance =
+            values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64;
         let quantile = |share: f64| {
             let place = share * (count - 1) as f64;
             let (below, above) = (values[place.floor() as usize], values[place.ceil() as usize]);
             below + place.fract() * (above - below)
         };
         let [lower, median, upper] = [0.1, 0.5, 0.9].map(quantile);
-        Some(Distribution { count, mean, deviation: variance.sqrt(), minimum, lower, median, upper, maximum })
+        Some(Distribution {
+            count,
+            mean,
+            deviation: variance.sqrt(),
+            minimum,
+            lower,
+            median,
+            upper,
+            maximum,
+        })
     }
 }
 
@@ -178,10 +188,16 @@ impl Stats {
             (name, self.sketches.iter().map(|sketch| sketch.end(of)).collect::<Vec<_>>())
         });
         let name = "Distribution of the accuracy at the end";
-        charts.push(("accuracy-distribution".into(), distribution(name, "accuracy", Unit::Percent, &ends)));
+        charts.push((
+            "accuracy-distribution".into(),
+            distribution(name, "accuracy", Unit::Percent, &ends),
+        ));
         let gaps = [("train - test", self.sketches.iter().map(Sketch::gap).collect::<Vec<_>>())];
         let name = "Distribution of the generalisation gap at the end";
-        charts.push(("gap-distribution".into(), distribution(name, "generalisation gap", Unit::Percent, &gaps)));
+        charts.push((
+            "gap-distribution".into(),
+            distribution(name, "generalisation gap", Unit::Percent, &gaps),
+        ));
         let norms = [("first epoch", 0), ("last epoch", 1)].map(|(name, which)| {
             (name, self.sketches.iter().map(|sketch| sketch.norms[which]).collect::<Vec<_>>())
         });
@@ -265,12 +281,17 @@ impl Stats {
 impl Sketch {
     fn new(population: &Population, index: usize, model: Model) -> Result<Self, ZooError> {
         let mut sketch = Sketch {
-            values: AXES[..AXES.len() - 1].iter().map(|(axis, _)| axis_value(&model.params, axis)).collect(),
+            values: AXES[..AXES.len() - 1]
+                .iter()
+                .map(|(axis, _)| axis_value(&model.params, axis))
+                .collect(),
             metrics: model.metrics,
             norms: [f64::NAN; 2],
             parameters: 0,
         };
-        for (norm, epoch) in sketch.norms.iter_mut().zip([model.epochs.first(), model.epochs.last()]) {
+        for (norm, epoch) in
+            sketch.norms.iter_mut().zip([model.epochs.first(), model.epochs.last()])
+        {
             let Some(&epoch) = epoch else { continue };
             let row = population.row(index, epoch)?;
             *norm = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
