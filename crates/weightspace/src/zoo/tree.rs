@@ -65,11 +65,16 @@ pub(super) fn model(folder: &Path, name: &str) -> Result<Model, ZooError> {
 
 /// The checkpoint of an epoch, of which only the header is read.
 pub(super) fn checkpoint(folder: &Path, epoch: u32) -> Result<Checkpoint, ZooError> {
-    let all = checkpoints(folder)?;
-    let found = all.into_iter().find(|(found, _)| *found == epoch);
-    let (_, path) = found
-        .ok_or_else(|| ZooError::malformed(folder, format!("no checkpoint of epoch {epoch}")))?;
-    Ok(Checkpoint::open(&path)?)
+    // Almost always it is where its number says, and the folder need not be searched.
+    let usual = [format!("{CHECKPOINT}{epoch:06}"), format!("{CHECKPOINT}{epoch}")];
+    let usual = usual.iter().flat_map(|name| WEIGHTS.map(|file| folder.join(name).join(file)));
+    let usual = usual.into_iter().find(|file| file.is_file());
+    let search = || -> Result<PathBuf, ZooError> {
+        let found = checkpoints(folder)?.into_iter().find(|(found, _)| *found == epoch);
+        let missing = || ZooError::malformed(folder, format!("no checkpoint of epoch {epoch}"));
+        found.map(|(_, path)| path).ok_or_else(missing)
+    };
+    Ok(Checkpoint::open(&usual.map_or_else(search, Ok)?)?)
 }
 
 /// Epochs with a checkpoint and its file, ascending.
