@@ -1,6 +1,7 @@
 //! What can be said about a zoo in numbers and pictures.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -14,11 +15,18 @@ use crate::report::{Axis, Chart, Series, Unit};
 /// Values of an axis beyond which it is not drawn.
 const MOST_VALUES: usize = 8;
 
-/// Bins of a distribution.
-const BINS: usize = 24;
+/// Bins of a distribution, and of all in one picture.
+const BINS: Range<f64> = 5.0..24.0;
+const MOST_BINS: f64 = 96.0;
+
+/// One of the metrics.
+type Metric = fn(&EpochMetrics) -> f32;
+
+/// One of the numbers of a distribution.
+type Quantile = fn(&Distribution) -> f64;
 
 /// Which accuracy is looked at, the first that is known: name, and how it is read.
-const ACCURACIES: [(&str, fn(&EpochMetrics) -> f32); 3] = [
+const ACCURACIES: [(&str, Metric); 3] = [
     ("test", |metrics| metrics.test_accuracy),
     ("validation", |metrics| metrics.validation_accuracy),
     ("train", |metrics| metrics.train_accuracy),
@@ -121,7 +129,7 @@ struct Sketch {
 /// A zoo of which the weights are forgotten.
 pub struct Stats {
     sketches: Vec<Sketch>,
-    accuracy: (&'static str, fn(&EpochMetrics) -> f32),
+    accuracy: (&'static str, Metric),
 }
 
 impl Stats {
@@ -136,7 +144,7 @@ impl Stats {
             sketches.push(Sketch::new(population, index, model)?);
             progress("models", index + 1, population.len());
         }
-        let known = |of: fn(&EpochMetrics) -> f32| {
+        let known = |of: Metric| {
             let all = |sketch: &Sketch| sketch.metrics.iter().any(|metrics| !of(metrics).is_nan());
             sketches.iter().any(all)
         };
@@ -150,16 +158,14 @@ impl Stats {
         let finite = |sketch: &&Sketch| sketch.norms.iter().all(|norm| norm.is_finite());
         let parameters = sketches.first().map(|first| first.parameters);
         let norm = |which: usize| Distribution::of(sketches.iter().map(|s| s.norms[which]));
-        let value = |value: String| {
-            let end = |of: &Sketch| of.end(self.accuracy.1);
-            move |axis: usize| {
-                let having = sketches.iter().filter(|s| s.values[axis].as_ref() == Some(&value));
-                (value.clone(), Distribution::of(having.map(end)))
-            }
+        let at = |axis: usize, value: String| {
+            let having = sketches.iter().filter(|s| s.values[axis].as_ref() == Some(&value));
+            let ends = Distribution::of(having.map(|sketch| sketch.end(self.accuracy.1)));
+            (value, ends)
         };
         let axis = |(axis, values): (usize, Vec<String>)| AxisSummary {
             axis: AXES[axis].0,
-            values: values.into_iter().map(|text| value(text)(axis)).collect(),
+            values: values.into_iter().map(|value| at(axis, value)).collect(),
         };
         Summary {
             models: sketches.len(),
@@ -246,14 +252,14 @@ impl Stats {
 
     fn accuracy_over_epochs(&self) -> Chart {
         let by_epoch = self.accuracies(self.sketches.iter());
-        let curves: [(&str, fn(&Distribution) -> f64); 5] = [
+        let curves: [(&str, Quantile); 5] = [
             ("best", |d| d.maximum),
             ("upper tenth", |d| d.upper),
             ("median", |d| d.median),
             ("lower tenth", |d| d.lower),
             ("worst", |d| d.minimum),
         ];
-        let series = |(name, of): (&str, fn(&Distribution) -> f64)| curve(name, &by_epoch, of);
+        let series = |(name, of): (&str, Quantile)| curve(name, &by_epoch, of);
         self.over_epochs("Accuracy over epochs", curves.map(series).into())
     }
 
@@ -301,7 +307,7 @@ impl Sketch {
     }
 
     /// A metric at the end; NaN where unknown.
-    fn end(&self, of: fn(&EpochMetrics) -> f32) -> f64 {
+    fn end(&self, of: Metric) -> f64 {
         self.metrics.last().map_or(f64::NAN, |metrics| of(metrics).into())
     }
 
@@ -322,30 +328,46 @@ fn curve(
 /// Shares of the models in bins of equal width, as lines through the bins' centres; values that are not
 /// finite are left out.
 fn distribution(name: &str, label: &str, unit: Unit, all: &[(&str, Vec<f64>)]) -> Chart {
-    let finite = || all.iter().flat_map(|(_, values)| values).filter(|value| value.is_finite());
-    let low = finite().copied().fold(f64::INFINITY, f64::min);
-    let high = finite().copied().fold(f64::NEG_INFINITY, f64::max);
-    // Equal values are in one bin.
-    let width = ((high - low) / BINS as f64).max(f64::EPSILON * high.abs().max(1.0));
-    let line = |(name, values): &(&str, Vec<f64>)| {
-        let mut counts = [0usize; BINS];
-        let known = values.iter().filter(|value| value.is_finite());
-        for value in known.clone() {
-            counts[(((value - low) / width) as usize).min(BINS - 1)] += 1;
+    let known = all
+        .iter()
+        .filter_map(|(name, values)| Some((*name, values, Distribution::of(values.clone())?)));
+    let known: Vec<(&str, &Vec<f64>, Distribution)> = known.collect();
+    let width = bin_width(&known.iter().map(|(.., d)| *d).collect::<Vec<_>>());
+    let line = |(name, values, d): &(&str, &Vec<f64>, Distribution)| {
+        let mut counts = BTreeMap::new();
+        for value in values.iter().filter(|value| value.is_finite()) {
+            *counts.entry((value / width).floor() as i64).or_insert(0usize) += 1;
         }
-        let total = known.count() as f64;
-        let centre = |bin: usize| low + (bin as f64 + 0.5) * width;
-        let points = counts.iter().enumerate().map(|(bin, &n)| (centre(bin), n as f64 / total));
-        let points = if total > 0.0 { points.collect() } else { Vec::new() };
-        Series { name: (*name).to_owned(), points }
+        let bins = [counts.first_key_value(), counts.last_key_value()]
+            .map(|entry| entry.map_or(0, |(bin, _)| *bin));
+        // An empty bin on both sides closes the line.
+        let shares = (bins[0] - 1..=bins[1] + 1).map(|bin| {
+            let count = counts.get(&bin).copied().unwrap_or(0);
+            ((bin as f64 + 0.5) * width, count as f64 / d.count as f64)
+        });
+        Series { name: (*name).to_owned(), points: shares.collect() }
     };
-    let lines = all.iter().map(line).filter(|series| !series.points.is_empty());
     Chart {
         name: name.to_owned(),
         x: Axis { label: label.to_owned(), unit, ..Axis::default() },
         y: Axis { label: "share of the models".into(), unit: Unit::Percent, ..Axis::default() },
-        series: lines.collect(),
+        series: known.iter().map(line).collect(),
         ..Chart::default()
+    }
+}
+
+/// A width by which the narrowest distribution has about the root of its number of values as bins, as far as that
+/// is in `BINS`, and all together have not too many.
+fn bin_width(all: &[Distribution]) -> f64 {
+    let bins = |d: &Distribution| (d.count as f64).sqrt().clamp(BINS.start, BINS.end);
+    let widths = all.iter().map(|d| (d.maximum - d.minimum) / bins(d)).filter(|width| *width > 0.0);
+    let low = all.iter().map(|d| d.minimum).fold(f64::INFINITY, f64::min);
+    let high = all.iter().map(|d| d.maximum).fold(f64::NEG_INFINITY, f64::max);
+    let narrowest = widths.fold(f64::INFINITY, f64::min);
+    let least = ((high - low) / MOST_BINS).max(1e-9 * low.abs().max(high.abs()));
+    match narrowest.max(least) {
+        width if width.is_finite() && width > 0.0 => width,
+        _ => least.max(f64::MIN_POSITIVE),
     }
 }
 
@@ -365,13 +387,20 @@ mod tests {
 
     #[test]
     fn every_model_is_in_one_bin() {
-        let values = vec![0.0, 0.1, 0.1, 1.0, f64::NAN];
+        let values = vec![0.0, 0.1, 0.1, 0.9, f64::NAN];
         let chart = distribution("d", "x", Unit::Number, &[("a", values), ("b", vec![f64::NAN])]);
         assert_eq!(chart.series.len(), 1);
         let shares: Vec<f64> = chart.series[0].points.iter().map(|p| p.1).collect();
-        assert_eq!((shares[0], shares[2], shares[BINS - 1]), (0.25, 0.5, 0.25));
-        let same = distribution("d", "x", Unit::Number, &[("a", vec![2.0; 3])]);
-        assert_eq!(same.series[0].points[0].1, 1.0);
+        assert_eq!(shares, [0.0, 0.75, 0.0, 0.0, 0.0, 0.0, 0.25, 0.0]);
+        assert!((chart.series[0].points[1].0 - 0.09).abs() < 1e-12, "the centre of the first bin");
+        for same in [2.0, 0.0, -1e300] {
+            let chart = distribution("d", "x", Unit::Number, &[("a", vec![same; 3])]);
+            let shares: Vec<f64> = chart.series[0].points.iter().map(|p| p.1).collect();
+            assert_eq!(shares, [0.0, 1.0, 0.0], "{same}");
+        }
         assert!(distribution("d", "x", Unit::Number, &[("a", vec![])]).series.is_empty());
+        // One far away does not make millions of bins.
+        let far = distribution("d", "x", Unit::Number, &[("a", vec![0.0, 1.0]), ("b", vec![1e9])]);
+        assert!(far.series.iter().map(|series| series.points.len()).sum::<usize>() < 200);
     }
 }
