@@ -325,27 +325,32 @@ fn curve(
     Series { name: name.to_owned(), points: known.collect() }
 }
 
-/// Shares of the models in bins of equal width, as lines through the bins' centres; values that are not
-/// finite are left out.
+/// Shares of the models in bins of equal width, as lines through the bins' centres that end at the edges of the
+/// outer bins; values that are not finite are left out.
 fn distribution(name: &str, label: &str, unit: Unit, all: &[(&str, Vec<f64>)]) -> Chart {
     let known = all
         .iter()
         .filter_map(|(name, values)| Some((*name, values, Distribution::of(values.clone())?)));
     let known: Vec<(&str, &Vec<f64>, Distribution)> = known.collect();
     let width = bin_width(&known.iter().map(|(.., d)| *d).collect::<Vec<_>>());
+    let high = known.iter().map(|(.., d)| d.maximum).fold(f64::NEG_INFINITY, f64::max);
     let line = |(name, values, d): &(&str, &Vec<f64>, Distribution)| {
+        // Counted from above, so that no bin reaches beyond the highest value.
         let mut counts = BTreeMap::new();
         for value in values.iter().filter(|value| value.is_finite()) {
-            *counts.entry((value / width).floor() as i64).or_insert(0usize) += 1;
+            *counts.entry(((high - value) / width).floor() as i64).or_insert(0usize) += 1;
         }
-        let bins = [counts.first_key_value(), counts.last_key_value()]
-            .map(|entry| entry.map_or(0, |(bin, _)| *bin));
-        // An empty bin on both sides closes the line.
-        let shares = (bins[0] - 1..=bins[1] + 1).map(|bin| {
+        let at = |bins: f64| high - bins * width;
+        let first = counts.first_key_value().map_or(0, |(bin, _)| *bin);
+        let last = counts.last_key_value().map_or(0, |(bin, _)| *bin);
+        let shares = (first..=last).rev().map(|bin| {
             let count = counts.get(&bin).copied().unwrap_or(0);
-            ((bin as f64 + 0.5) * width, count as f64 / d.count as f64)
+            (at(bin as f64 + 0.5), count as f64 / d.count as f64)
         });
-        Series { name: (*name).to_owned(), points: shares.collect() }
+        let mut points = vec![(at(last as f64 + 1.0), 0.0)];
+        points.extend(shares);
+        points.push((at(first as f64), 0.0));
+        Series { name: (*name).to_owned(), points }
     };
     Chart {
         name: name.to_owned(),
@@ -366,7 +371,8 @@ fn bin_width(all: &[Distribution]) -> f64 {
     let narrowest = widths.fold(f64::INFINITY, f64::min);
     let least = ((high - low) / MOST_BINS).max(1e-9 * low.abs().max(high.abs()));
     match narrowest.max(least) {
-        width if width.is_finite() && width > 0.0 => width,
+        // A little more, so that the least value is in the last bin and not at its edge.
+        width if width.is_finite() && width > 0.0 => width * (1.0 + 1e-9),
         _ => least.max(f64::MIN_POSITIVE),
     }
 }
@@ -391,8 +397,9 @@ mod tests {
         let chart = distribution("d", "x", Unit::Number, &[("a", values), ("b", vec![f64::NAN])]);
         assert_eq!(chart.series.len(), 1);
         let shares: Vec<f64> = chart.series[0].points.iter().map(|p| p.1).collect();
-        assert_eq!(shares, [0.0, 0.75, 0.0, 0.0, 0.0, 0.0, 0.25, 0.0]);
-        assert!((chart.series[0].points[1].0 - 0.09).abs() < 1e-12, "the centre of the first bin");
+        assert_eq!(shares, [0.0, 0.75, 0.0, 0.0, 0.0, 0.25, 0.0]);
+        assert!((chart.series[0].points[1].0 - 0.09).abs() < 1e-6, "the centre of the first bin");
+        assert_eq!(chart.series[0].points[6].0, 0.9, "the line ends at the highest value");
         for same in [2.0, 0.0, -1e300] {
             let chart = distribution("d", "x", Unit::Number, &[("a", vec![same; 3])]);
             let shares: Vec<f64> = chart.series[0].points.iter().map(|p| p.1).collect();
