@@ -93,6 +93,30 @@ fn a_writer_that_fails_leaves_nothing_behind() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary files");
 }
 
+#[test]
+fn tensors_are_written_and_read_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let infos = [info("first", DType::F32, &[2]), info("table", DType::F64, &[3, 4])];
+    let table = tensor(DType::F64, &[3, 4]);
+    let mut writer = SafetensorsWriter::create(&path, &infos, &BTreeMap::new()).unwrap();
+    writer.write(&tensor(DType::F32, &[2])).unwrap();
+    table.bytes().chunks(37).for_each(|part| writer.write_part(part).unwrap());
+    assert!(writer.write_part(&[0]).is_err(), "one byte more than announced");
+    writer.finish().unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert_eq!(checkpoint.read_named("table").unwrap(), table);
+    let row = checkpoint.read_elements(1, 4..8).unwrap();
+    assert_eq!((row.shape(), row.bytes()), (&[4][..], &table.bytes()[32..64]));
+    assert_eq!(checkpoint.read_elements(1, 12..12).unwrap().shape(), [0]);
+
+    let mut writer = SafetensorsWriter::create(&path, &infos, &BTreeMap::new()).unwrap();
+    writer.write_part(&[0; 4]).unwrap();
+    let error = writer.write_part(&[0; 5]).unwrap_err().to_string();
+    assert!(error.contains("\"first\" was announced with 8 bytes but has 9"), "{error}");
+    assert!(writer.finish().is_err(), "a part is no tensor");
+}
+
 /// 20 GB that take no room on the disk; reading them would take far longer than the test may.
 #[cfg(all(unix, feature = "mmap", target_pointer_width = "64"))]
 #[test]

@@ -15,3 +15,4 @@ pub mod report;
 pub mod subspace;
 mod vectors;
 pub mod workplace;
+pub mod zoo;

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Curve(arguments) => cli::curve::run(&arguments, &global),
         Command::Analyze(arguments) => cli::analyze::run(&arguments, &global),
         Command::Train(arguments) => cli::train::run(&arguments, &global),
+        Command::Zoo(arguments) => cli::zoo::run(&arguments, &global),
         Command::List => cli::list::run(&global),
         Command::Completions(arguments) => cli::completions::run(&arguments),
         Command::Man(arguments) => cli::man::run(&arguments),

@@ -1,6 +1,7 @@
 //! What a reader finds in one file, and the limits that keep a hostile file small.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::error::{Reason, quoted, reason};
 use crate::tensor::{DType, TensorInfo};
@@ -26,6 +27,14 @@ pub(super) struct Contents {
 pub(super) trait Source: Send + Sync {
     /// The row-major little-endian bytes of tensor `index` of the listing.
     fn read(&self, index: usize) -> Result<Vec<u8>, Reason>;
+
+    /// Some of these bytes; formats that can, read nothing else.
+    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, Reason> {
+        let whole = self.read(index)?;
+        let part = whole.get(bytes.clone());
+        part.map(<[u8]>::to_vec)
+            .ok_or_else(|| reason!("{} bytes, {} needed", whole.len(), bytes.end))
+    }
 }
 
 /// Collects the tensors of a file while watching what they would cost.

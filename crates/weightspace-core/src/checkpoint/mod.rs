@@ -19,6 +19,7 @@ mod zip;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use error::CheckpointError;
@@ -175,6 +176,31 @@ impl Checkpoint {
             reason!("tensor {}: {reason}", quoted(&info.name)).at(path)
         })?;
         Ok(Tensor::from_bytes(info.dtype, info.shape.clone(), bytes))
+    }
+
+    /// Reads the elements at positions `elements` of tensor `index`, in row-major order, as a vector.
+    /// Of a safetensors file nothing else is read.
+    ///
+    /// # Errors
+    /// If the data of the tensor is damaged (`Malformed`).
+    ///
+    /// # Panics
+    /// If there is no tensor of that index, or if it has fewer elements.
+    pub fn read_elements(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+    ) -> Result<Tensor, CheckpointError> {
+        let (file, place) = self.places[index];
+        let (path, source) = &self.files[file];
+        let info = &self.tensors[index];
+        assert!(elements.end <= info.element_count(), "elements {elements:?} of {info:?}");
+        let size = info.dtype.size();
+        let bytes = source.read_range(place, elements.start * size..elements.end * size);
+        let bytes = bytes.map_err(|Reason(reason)| {
+            reason!("tensor {}: {reason}", quoted(&info.name)).at(path)
+        })?;
+        Ok(Tensor::from_bytes(info.dtype, vec![elements.len()], bytes))
     }
 
     /// Reads the tensor of that name.

@@ -15,6 +15,7 @@ pub mod list;
 pub mod man;
 pub mod train;
 pub mod verify;
+pub mod zoo;
 
 mod command_line;
 mod compare;
@@ -60,6 +61,7 @@ pub enum Command {
     Curve(curve::Curve),
     Analyze(analyze::Analyze),
     Train(Box<train::Train>),
+    Zoo(zoo::Zoo),
     /// List architectures, data sets, formats, methods and preprocessings
     List,
     Completions(completions::Completions),

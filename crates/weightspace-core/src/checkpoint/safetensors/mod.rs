@@ -52,4 +52,8 @@ impl Source for Ranges {
     fn read(&self, index: usize) -> Result<Vec<u8>, Reason> {
         Ok(self.bytes[self.ranges[index].clone()].to_vec())
     }
+
+    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, Reason> {
+        Ok(self.bytes[self.ranges[index].clone()][bytes].to_vec())
+    }
 }

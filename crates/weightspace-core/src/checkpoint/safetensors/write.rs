@@ -44,6 +44,8 @@ pub struct SafetensorsWriter {
     /// Where each tensor goes, from the start of the file.
     offsets: Vec<u64>,
     written: usize,
+    /// Bytes of the next tensor that are written already.
+    partial: usize,
 }
 
 impl SafetensorsWriter {
@@ -76,7 +78,7 @@ impl SafetensorsWriter {
         file.write_all(&header).map_err(io)?;
         let start = 8 + header.len() as u64;
         let offsets = relative.iter().map(|offset| start + offset).collect();
-        Ok(SafetensorsWriter { file, tensors: tensors.to_vec(), offsets, written: 0 })
+        Ok(SafetensorsWriter { file, tensors: tensors.to_vec(), offsets, written: 0, partial: 0 })
     }
 
     /// Writes the next of the tensors that were announced.
@@ -100,12 +102,36 @@ impl SafetensorsWriter {
             );
             return Err(unwritable(path, reason));
         }
-        let written = self
-            .file
-            .seek(SeekFrom::Start(self.offsets[self.written]))
-            .and_then(|_| self.file.write_all(tensor.bytes()));
+        self.write_part(tensor.bytes())
+    }
+
+    /// Writes more of the next of the tensors that were announced: its row-major little-endian bytes
+    /// in pieces of any length, so that a tensor need never be in memory as a whole.
+    ///
+    /// # Errors
+    /// If there are more bytes than the tensor has, or if all are written already (`Unwritable`), or
+    /// if the system fails (`Io`).
+    pub fn write_part(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let Some(info) = self.tensors.get(self.written) else {
+            let reason = format!("all {} tensors are written", self.written);
+            return Err(unwritable(self.file.path(), reason));
+        };
+        let (end, expected) = (self.partial + bytes.len(), info.byte_count());
+        if end > expected {
+            let name = quoted(&info.name);
+            let reason = format!("tensor {name} was announced with {expected} bytes but has {end}");
+            return Err(unwritable(self.file.path(), reason));
+        }
+        let seek = match self.partial {
+            0 => self.file.seek(SeekFrom::Start(self.offsets[self.written])).map(drop),
+            _ => Ok(()),
+        };
+        let written = seek.and_then(|()| self.file.write_all(bytes));
         written.map_err(|error| CheckpointError::io(self.file.path(), error))?;
-        self.written += 1;
+        self.partial = end;
+        if end == expected {
+            (self.written, self.partial) = (self.written + 1, 0);
+        }
         Ok(())
     }
 

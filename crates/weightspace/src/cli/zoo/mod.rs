@@ -1,0 +1,63 @@
+//! `weightspace zoo`: populations of networks.
+
+mod export;
+mod import;
+mod index;
+mod show;
+mod stats;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use weightspace::zoo::Population;
+
+use super::{Global, Outcome};
+
+/// Read, convert and describe model zoos: many networks of one architecture, at many epochs
+#[derive(Args)]
+pub struct Zoo {
+    #[command(subcommand)]
+    command: ZooCommand,
+}
+
+#[derive(Subcommand)]
+enum ZooCommand {
+    Import(import::Import),
+    Export(export::Export),
+    Index(index::Index),
+    Stats(stats::Stats),
+    Show(show::Show),
+}
+
+/// Runs the command.
+pub fn run(arguments: &Zoo, global: &Global) -> anyhow::Result<Outcome> {
+    match &arguments.command {
+        ZooCommand::Import(arguments) => import::run(arguments, global)?,
+        ZooCommand::Export(arguments) => export::run(arguments, global)?,
+        ZooCommand::Index(arguments) => index::run(arguments, global)?,
+        ZooCommand::Stats(arguments) => stats::run(arguments, global)?,
+        ZooCommand::Show(arguments) => show::run(arguments, global)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Opens a zoo and says what it is to users who want to know.
+fn open(path: &Path, global: &Global) -> anyhow::Result<Population> {
+    let population = Population::open(path)?;
+    let (count, layout) = (population.len(), population.layout());
+    global.explain(format_args!("{}: {count} models, {layout}", path.display()));
+    Ok(population)
+}
+
+/// Makes a folder, which must not be there with anything in it unless files of it may be replaced.
+fn make_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
+    let shown = || folder.display().to_string();
+    fs::create_dir_all(folder).with_context(shown)?;
+    let mut entries = fs::read_dir(folder).with_context(shown)?;
+    if !force && entries.next().is_some() {
+        bail!("{}: is not empty; -f writes into it", shown());
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What can be wrong with a zoo, in one line each.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use weightspace_core::CheckpointError;
+
+/// What can be wrong with a zoo. Every message is one line; those about files name the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ZooError {
+    /// A file cannot be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A description of a zoo makes no sense.
+    #[error("{0}")]
+    Description(String),
+    /// The settings of a model are not ones that can be trained.
+    #[error("{0}")]
+    Spec(String),
+    /// No model, or more than one, is meant.
+    #[error("{}: {reason}", path.display())]
+    NoSuchModel {
+        /// The zoo.
+        path: PathBuf,
+        /// What was asked for.
+        reason: String,
+    },
+    /// A picture cannot be drawn.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+}
+
+impl ZooError {
+    /// The system's error about a file.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> ZooError + '_ {
+        move |source| ZooError::Io { path: path.to_owned(), source }
+    }
+
+    /// An error about the contents of a file.
+    pub(super) fn malformed(path: &Path, reason: impl Display) -> ZooError {
+        ZooError::Malformed { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// A text out of a file as it may stand in a message: quoted, control characters escaped, cut when it
+/// is long.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 120;
+    match text.char_indices().nth(LONGEST) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+    }
+}
