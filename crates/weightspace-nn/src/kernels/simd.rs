@@ -53,6 +53,18 @@ pub trait Lanes: Copy {
     /// The processor has the instruction set.
     unsafe fn mul(self, other: Self) -> Self;
 
+    /// self / other.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn div(self, other: Self) -> Self;
+
+    /// Square roots.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn sqrt(self) -> Self;
+
     /// The larger of each pair of lanes; the second where either is NaN.
     ///
     /// # Safety
@@ -64,6 +76,18 @@ pub trait Lanes: Copy {
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn where_positive(self, other: Self) -> Self;
+
+    /// Bits of the lanes that are larger than those of `other`, or NaN.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn exceeds(self, other: Self) -> u16;
+
+    /// `other` in the lanes whose bits are set, else `self`.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn blend(self, other: Self, bits: u16) -> Self;
 }
 
 /// Plain arrays: whatever the compiler makes of them.
@@ -111,6 +135,16 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] / other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Portable(self.0.map(f32::sqrt))
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         Portable(std::array::from_fn(
             |i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] },
@@ -120,6 +154,17 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn where_positive(self, other: Self) -> Self {
         Portable(std::array::from_fn(|i| if other.0[i] > 0.0 { self.0[i] } else { 0.0 }))
+    }
+
+    #[inline(always)]
+    unsafe fn exceeds(self, other: Self) -> u16 {
+        let exceeds = |i: usize| self.0[i] > other.0[i] || self.0[i].is_nan();
+        (0..16).fold(0, |bits, i| bits | u16::from(exceeds(i)) << i)
+    }
+
+    #[inline(always)]
+    unsafe fn blend(self, other: Self, bits: u16) -> Self {
+        Portable(std::array::from_fn(|i| if bits >> i & 1 == 1 { other.0[i] } else { self.0[i] }))
     }
 }
 
@@ -183,6 +228,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+        }
+
+        #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
@@ -196,6 +253,37 @@ mod x86 {
                 Avx2(
                     _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(other.0, zero)),
                     _mm256_and_ps(self.1, _mm256_cmp_ps::<_CMP_GT_OQ>(other.1, zero)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn exceeds(self, other: Self) -> u16 {
+            // SAFETY: see above the impl.
+            unsafe {
+                let bits = |a, b| {
+                    let larger = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+                    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a);
+                    _mm256_movemask_ps(_mm256_or_ps(larger, nan)) as u16
+                };
+                bits(self.0, other.0) | bits(self.1, other.1) << 8
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn blend(self, other: Self, bits: u16) -> Self {
+            // SAFETY: see above the impl.
+            unsafe {
+                let bits = _mm256_set1_epi32(i32::from(bits));
+                let mask = |first: i32| {
+                    let of_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                    let of_lane = _mm256_mullo_epi32(of_lane, _mm256_set1_epi32(first));
+                    let set = _mm256_cmpeq_epi32(_mm256_and_si256(bits, of_lane), of_lane);
+                    _mm256_castsi256_ps(set)
+                };
+                Avx2(
+                    _mm256_blendv_ps(self.0, other.0, mask(1)),
+                    _mm256_blendv_ps(self.1, other.1, mask(256)),
                 )
             }
         }
@@ -253,6 +341,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_div_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_sqrt_ps(self.0)) }
+        }
+
+        #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
@@ -265,6 +365,21 @@ mod x86 {
                 let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other.0, _mm512_setzero_ps());
                 Avx512(_mm512_maskz_mov_ps(mask, self.0))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn exceeds(self, other: Self) -> u16 {
+            // SAFETY: see above the impl.
+            unsafe {
+                _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0)
+                    | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn blend(self, other: Self, bits: u16) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_mask_blend_ps(bits, self.0, other.0)) }
         }
     }
 }
