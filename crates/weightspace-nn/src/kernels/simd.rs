@@ -88,6 +88,24 @@ pub trait Lanes: Copy {
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn blend(self, other: Self, bits: u16) -> Self;
+
+    /// Rows to columns.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self; 16]) -> [Self; 16] {
+        let mut values = [[0.0; 16]; 16];
+        // SAFETY: arrays of 16 values; the rest by the contract of this function.
+        unsafe {
+            for (values, row) in values.iter_mut().zip(rows) {
+                row.store(values.as_mut_ptr());
+            }
+            std::array::from_fn(|i| {
+                Self::load(std::array::from_fn(|j: usize| values[j][i]).as_ptr())
+            })
+        }
+    }
 }
 
 /// Plain arrays: whatever the compiler makes of them.
@@ -381,6 +399,43 @@ mod x86 {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_mask_blend_ps(bits, self.0, other.0)) }
         }
+
+        #[inline(always)]
+        unsafe fn transpose(rows: [Self; 16]) -> [Self; 16] {
+            // SAFETY: see above the impl.
+            unsafe {
+                // Element c of part l of `fours[4 g + c]`: rows 4 g.. of column 4 l + c.
+                let mut fours = [rows[0].0; 16];
+                for g in (0..16).step_by(4) {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[g + i].0);
+                    let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    let pairs = [(low, low2), (high, high2)];
+                    for (i, (first, second)) in pairs.into_iter().enumerate() {
+                        let first = _mm512_castps_pd(first);
+                        let second = _mm512_castps_pd(second);
+                        let even = _mm512_unpacklo_pd(first, second);
+                        let odd = _mm512_unpackhi_pd(first, second);
+                        fours[g + 2 * i] = _mm512_castpd_ps(even);
+                        fours[g + 2 * i + 1] = _mm512_castpd_ps(odd);
+                    }
+                }
+                let mut columns = rows;
+                for c in 0..4 {
+                    let [p, q, r, s] = [0, 4, 8, 12].map(|g| fours[g + c]);
+                    // Parts 0 and 2, and parts 1 and 3, of two.
+                    let (even, odd) =
+                        (_mm512_shuffle_f32x4::<0x88>(p, q), _mm512_shuffle_f32x4::<0xdd>(p, q));
+                    let (even2, odd2) =
+                        (_mm512_shuffle_f32x4::<0x88>(r, s), _mm512_shuffle_f32x4::<0xdd>(r, s));
+                    columns[c] = Avx512(_mm512_shuffle_f32x4::<0x88>(even, even2));
+                    columns[c + 4] = Avx512(_mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                    columns[c + 8] = Avx512(_mm512_shuffle_f32x4::<0xdd>(even, even2));
+                    columns[c + 12] = Avx512(_mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+                }
+                columns
+            }
+        }
     }
 }
 
@@ -430,4 +485,46 @@ pub fn dispatch<K: Kernel>(set: InstructionSet, kernel: K) {
     assert_eq!(set, InstructionSet::Portable, "instruction set not available on this machine");
     // SAFETY: portable code needs no instruction set.
     unsafe { kernel.run::<Portable>() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+
+    impl Kernel for Check {
+        unsafe fn run<L: Lanes>(self) {
+            let numbers: [[f32; 16]; 16] =
+                std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as f32));
+            let mut out = [0.0; 16];
+            // SAFETY: arrays of 16 values; the processor has the instruction set by the contract of `run`.
+            unsafe {
+                let rows = numbers.map(|row| L::load(row.as_ptr()));
+                for (i, column) in L::transpose(rows).into_iter().enumerate() {
+                    column.store(out.as_mut_ptr());
+                    assert_eq!(out, std::array::from_fn(|j| numbers[j][i]));
+                }
+                let bits = 0b1010_0000_1100_0101;
+                rows[0].blend(rows[1], bits).store(out.as_mut_ptr());
+                let of = |i: usize| numbers[usize::from(bits >> i & 1)][i];
+                assert_eq!(out, std::array::from_fn(of));
+                let mut other = numbers[3];
+                (other[2], other[4], other[15]) = (50.0, f32::NAN, 49.0);
+                assert_eq!(L::load(other.as_ptr()).exceeds(rows[3]), 1 << 4);
+                other[2] = 50.5;
+                assert_eq!(L::load(other.as_ptr()).exceeds(rows[3]), 1 << 2 | 1 << 4);
+                assert_eq!(rows[3].exceeds(L::load(other.as_ptr())), 1 << 15);
+                rows[2].div(rows[1]).sqrt().store(out.as_mut_ptr());
+                assert_eq!(out, std::array::from_fn(|i| (numbers[2][i] / numbers[1][i]).sqrt()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_the_same() {
+        for set in InstructionSet::available() {
+            dispatch(set, Check);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::kernels::transpose;
 use super::{LANES, LaneError, Vector};
 use crate::data::{Dataset, Preprocessing};
+use crate::kernels::simd::InstructionSet;
 
 /// Preprocessed images of a data set and their labels: made once, read by every group of every thread.
 #[derive(Clone, Debug)]
@@ -87,8 +88,13 @@ impl LaneImages {
     }
 
     /// Writes an image of its own for every lane.
-    pub(super) fn gather(&self, indices: &[usize; LANES], target: &mut [Vector]) {
-        transpose(indices.map(|index| self.image(index)), target);
+    pub(super) fn gather(
+        &self,
+        set: InstructionSet,
+        indices: &[usize; LANES],
+        target: &mut [Vector],
+    ) {
+        transpose(set, indices.map(|index| self.image(index)), target);
     }
 
     /// Writes one image for all lanes.

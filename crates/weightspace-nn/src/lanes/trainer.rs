@@ -253,13 +253,13 @@ impl<'a> LaneTrainer<'a> {
 
     /// Writes images and labels of a chunk to where the passes read them.
     fn load(&mut self, first: usize, samples: usize) {
-        let Self { images, workspace, indices, order, plan, .. } = self;
+        let Self { images, workspace, indices, order, plan, set, .. } = self;
         let targets = workspace.values[0].chunks_exact_mut(plan.lengths[0]);
         let rows = indices[first..first + samples].iter().zip(&mut workspace.labels).zip(targets);
         for ((indices, labels), target) in rows {
             *labels = indices.map(|index| images.label(index));
             match order {
-                ImageOrder::Own => images.gather(indices, target),
+                ImageOrder::Own => images.gather(*set, indices, target),
                 ImageOrder::Shared(_) => images.broadcast(indices[0], target),
             }
         }
