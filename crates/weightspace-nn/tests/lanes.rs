@@ -10,7 +10,7 @@ use weightspace_nn::init::{Initialisation, initialise};
 use weightspace_nn::kernels::simd::InstructionSet;
 use weightspace_nn::lanes::{ImageOrder, LANES, LaneError, LaneImages, LaneModel, LaneTrainer};
 use weightspace_nn::loss::CrossEntropy;
-use weightspace_nn::net::{Activation, Op, Window};
+use weightspace_nn::net::{Activation, Window};
 use weightspace_nn::optim::{Adam, AdamW, Muon, OptimizerConfig, Sgd};
 use weightspace_nn::schedule::{MomentumCycle, Schedule};
 use weightspace_nn::train::{Classification, Dense, HELD_OUT_SEED, Score, TrainConfig, Trainer};
@@ -92,18 +92,18 @@ fn alone(model: &LaneModel, dataset: &Dataset, steps: usize) -> (Vec<f64>, Vec<f
 /// Every model trains in a lane as it does alone.
 fn expect_equal(models: Vec<LaneModel>, dataset: &Dataset, steps: usize) {
     let images = lane_images(dataset);
+    let alone: Vec<_> = models.iter().map(|model| alone(model, dataset, steps)).collect();
     for set in InstructionSet::available() {
         let group = LaneTrainer::new(models.clone(), &images, ImageOrder::Own).unwrap();
         let mut group = group.with_instruction_set(set);
         let losses: Vec<_> = (0..steps).map(|_| group.step()).collect();
-        for (lane, model) in models.iter().enumerate() {
-            let (expected, weights) = alone(model, dataset, steps);
+        for (lane, (model, (expected, weights))) in models.iter().zip(&alone).enumerate() {
             let what = format!("{set:?} {} {:?}", model.net.arch(), model.config.optimizer);
             for (step, (loss, expected)) in losses.iter().zip(expected).enumerate() {
                 let error = (loss[lane] - expected).abs();
                 assert!(error < 1e-4, "{what} step {step}: {} alone {expected}", loss[lane]);
             }
-            let error = largest_difference(&group.weights(lane), &weights);
+            let error = largest_difference(&group.weights(lane), weights);
             assert!(error < 5e-3, "{what} weights differ by {error}");
         }
     }
@@ -121,7 +121,8 @@ fn variety(arch: &str) -> Vec<LaneModel> {
     let activations = [Activation::Tanh, Activation::Relu, Activation::Sigmoid, Activation::Gelu];
     (0..LANES)
         .map(|i| {
-            let dropout = if i % 3 == 1 { ",dropout=0.5" } else { "" };
+            let drops = i % 3 == 1 && arch.starts_with("zoo");
+            let dropout = if drops { ",dropout=0.5" } else { "" };
             let activation = activations[i % 4].name();
             let separator = if arch.contains(':') { "," } else { ":" };
             let net = build(&format!("{arch}{separator}{activation}{dropout}"));
@@ -137,14 +138,13 @@ fn small_cnns_train_as_they_do_alone() {
 
 #[test]
 fn medium_cnns_train_as_they_do_alone() {
-    expect_equal(variety("zoo-cnn-medium").split_off(11), &images([3, 32, 32], 100), 100);
+    expect_equal(variety("zoo-cnn-medium").split_off(12), &images([3, 32, 32], 100), 100);
 }
 
 #[test]
 fn mlps_train_as_they_do_alone() {
     let digits = data::open("digits", None, Split::Train).unwrap();
     let mut models = variety("mlp:64-33-20-10").split_off(7);
-    models.retain(|model| !model.net.arch().contains("dropout"));
     for (i, model) in models.iter_mut().enumerate() {
         // A batch larger than a chunk, a last one that is smaller, and steps into the second epoch.
         (model.config.batch, model.config.decay_vectors) = (29, i % 2 == 0);
@@ -334,7 +334,6 @@ fn what_lanes_cannot_do_is_said() {
     assert!(refused(vec![plain(), other]).contains("model 1 has"));
     let other = model(build("zoo-cnn-medium"), adam(0.0), 0);
     assert!(refused(vec![other]).contains("values in an image, expected 3072"));
-    assert!(odd_net(Activation::Relu, 0.0).nodes().iter().any(|n| n.op == Op::GlobalAvgPool));
 }
 
 /// The gradient of one batch, against that of the ordinary engine.

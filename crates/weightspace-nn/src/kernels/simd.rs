@@ -101,9 +101,7 @@ pub trait Lanes: Copy {
             for (values, row) in values.iter_mut().zip(rows) {
                 row.store(values.as_mut_ptr());
             }
-            std::array::from_fn(|i| {
-                Self::load(std::array::from_fn(|j: usize| values[j][i]).as_ptr())
-            })
+            std::array::from_fn(|i| Self::load(values.map(|row| row[i]).as_ptr()))
         }
     }
 }
