@@ -12,8 +12,9 @@ one core in a process of its own:
 
 A step is zero_grad, forward, loss, backward and the optimiser's step on batches that are drawn and laid
 out before the clock starts (ours gathers them from 9,920 images within the step). Throughput is
-model-images per second: images times models by the median step. Prints one JSON document with the
-medians over the turns and their ratios.
+model-images per second of processor time: images times models by the mean step, without the time in
+which other programs had the core. Prints one JSON document with the medians over the turns and their
+ratios; those of the median steps by the clock, which a busy machine disturbs, stand beside them.
 
 Example:
   pytorch_zoo.py --lanes ../target/release/examples/lane_speed -n 9
@@ -110,13 +111,22 @@ def measure(way, batch, seconds, choice):
         for layout, loop in choices
     ]
     times = [[] for _ in steps]
+    for step in steps:
+        pytorch_eval.timed(step, repeats=20, warmup=0)
+    busy = [0.0] * len(steps)
     end = time.perf_counter() + seconds
-    while len(times[0]) < 30 or time.perf_counter() < end:
-        for step, taken in zip(steps, times):
-            taken += pytorch_eval.timed(step, repeats=1, warmup=0)
-    medians = [statistics.median(taken[10:]) for taken in times]
-    best = min(range(len(medians)), key=medians.__getitem__)
-    return {"choice": ",".join(choices[best]), "seconds": medians[best]}
+    while len(times[0]) < 10 or time.perf_counter() < end:
+        for i, step in enumerate(steps):
+            start = time.process_time()
+            times[i] += pytorch_eval.timed(step, repeats=5, warmup=0)
+            busy[i] += time.process_time() - start
+    busy = [seconds / len(taken) for seconds, taken in zip(busy, times)]
+    best = min(range(len(busy)), key=busy.__getitem__)
+    return {
+        "choice": ",".join(choices[best]),
+        "seconds": statistics.median(times[best]),
+        "processor_seconds": busy[best],
+    }
 
 
 def run(command):
@@ -136,22 +146,23 @@ def compare(lanes, batch, turns, seconds):
     commands = {"lanes": [lanes, "--batch", str(batch), "--seconds", str(seconds)]}
     for way, choice in choices.items():
         commands[way] = [*own, "--way", way, "--choice", choice, "--seconds", str(seconds)]
-    rates = {way: [] for way in WAYS}
+    results = {way: [] for way in WAYS}
     for turn in range(turns):
         for way in WAYS if turn % 2 == 0 else WAYS[::-1]:
-            models = 1 if way == "single" else MODELS
-            rates[way].append(models * batch / run(commands[way])["seconds"])
-        print(batch, {way: round(values[-1]) for way, values in rates.items()}, file=sys.stderr)
-    medians = {way: statistics.median(values) for way, values in rates.items()}
-    return {
-        "batch": batch,
-        "turns": turns,
-        "choices": choices,
-        "model_images_per_second": medians,
-        "lanes_by_single": medians["lanes"] / medians["single"],
-        "lanes_by_stacked": medians["lanes"] / medians["stacked"],
-        "rates": rates,
-    }
+            results[way].append(run(commands[way]))
+    report = {"batch": batch, "turns": turns, "choices": choices}
+    for key, title in [("processor_seconds", "processor_time"), ("seconds", "clock")]:
+        images = {way: batch * (1 if way == "single" else MODELS) for way in WAYS}
+        rates = {
+            way: statistics.median(images[way] / result[key] for result in results[way])
+            for way in WAYS
+        }
+        report[title] = {
+            "model_images_per_second": rates,
+            "lanes_by_single": rates["lanes"] / rates["single"],
+            "lanes_by_stacked": rates["lanes"] / rates["stacked"],
+        }
+    return report
 
 
 def main():

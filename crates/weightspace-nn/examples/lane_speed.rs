@@ -1,5 +1,6 @@
 //! Times the training of sixteen models in SIMD lanes on one thread, and prints one JSON document:
-//! steps and model-images (images times models) a second.
+//! steps and model-images (images times models) a second. `processor_seconds`, the mean of a step without
+//! the time in which other programs had the core, is what can be compared on a busy machine.
 //!
 //! cargo run --release -p weightspace-nn --example lane_speed -- [--arch zoo-cnn] [--batch 10] [--seconds 3]
 //! [--shared]
@@ -54,21 +55,29 @@ fn main() {
     for _ in 0..20 {
         trainer.step();
     }
-    let (mut samples, start) = (Vec::new(), Instant::now());
+    let (mut samples, start, busy) = (Vec::new(), Instant::now(), processor_seconds());
     while start.elapsed().as_secs_f64() < seconds {
         let start = Instant::now();
         trainer.step();
         samples.push(start.elapsed().as_secs_f64());
     }
+    let busy =
+        processor_seconds().zip(busy).map(|(end, start)| (end - start) / samples.len() as f64);
     samples.sort_by(f64::total_cmp);
     let (median, fastest) = (samples[samples.len() / 2], samples[0]);
     let document = json!({
         "work": arch, "engine": "weightspace", "batch": batch, "models": LANES, "shared": shared,
-        "steps": samples.len(), "seconds": median, "fastest": fastest,
+        "steps": samples.len(), "seconds": median, "fastest": fastest, "processor_seconds": busy,
         "steps_per_second": 1.0 / median,
         "model_images_per_second": (LANES * batch) as f64 / median,
     });
     println!("{document}");
+}
+
+/// Time for which this thread has been running, where the system tells it.
+fn processor_seconds() -> Option<f64> {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1e-9)
 }
 
 /// Images of noise.

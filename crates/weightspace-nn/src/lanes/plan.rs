@@ -13,7 +13,7 @@ pub(super) enum Pass {
     Mean(Mean),
     Pad(Pad),
     Activation(ActivationPass),
-    Dropout(DropoutPass),
+    Dropout(Box<DropoutPass>),
 }
 
 impl Pass {
@@ -180,7 +180,7 @@ impl Plan {
             }
             if let Some(pass) = pass {
                 let len = pass.shape.element_count();
-                self.push(Pass::Dropout(pass), len);
+                self.push(Pass::Dropout(Box::new(pass)), len);
             }
         }
         Ok(())

@@ -200,10 +200,10 @@ impl<'a> LaneTrainer<'a> {
         }
         let Self { optimisers, weights, gradient, .. } = self;
         optimisers.step(self.set, step, weights, gradient);
-        for lane in 0..LANES {
-            self.epoch.sums[lane] += losses[lane];
-            losses[lane] /= count as f64;
-            if self.diverged[lane] == 0 && !losses[lane].is_finite() {
+        for (lane, loss) in losses.iter_mut().enumerate() {
+            self.epoch.sums[lane] += *loss;
+            *loss /= count as f64;
+            if self.diverged[lane] == 0 && !loss.is_finite() {
                 self.diverged[lane] = step + 1;
             }
         }

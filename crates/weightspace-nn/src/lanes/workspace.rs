@@ -31,7 +31,7 @@ impl Workspace {
             let shared = value > 0 && plan.passes[value - 1].is_elementwise();
             if !shared {
                 // Nobody wants the gradient of the image.
-                let needed = trains && slots.len() > 0;
+                let needed = trains && !slots.is_empty();
                 gradients.push(zeros(if needed { chunk * len } else { 0 }));
             }
             slots.push(gradients.len() - 1);

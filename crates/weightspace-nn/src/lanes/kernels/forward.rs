@@ -116,10 +116,10 @@ impl Forward<'_> {
             });
             for (t, &tap) in taps.iter().enumerate() {
                 let x = x.map(|x| L::load(x.add(tap)));
-                for unit in 0..T {
-                    let w = L::load(w[unit].add(t * LANES));
+                for (sums, w) in sums.iter_mut().zip(w) {
+                    let w = L::load(w.add(t * LANES));
                     for j in 0..POSITIONS {
-                        sums[unit][j] = sums[unit][j].add_product(w, x[j]);
+                        sums[j] = sums[j].add_product(w, x[j]);
                     }
                 }
             }

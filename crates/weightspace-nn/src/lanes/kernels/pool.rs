@@ -41,7 +41,7 @@ impl Pool {
             let values = window.flat_map(|run| &input[run]);
             *output = match self.mean {
                 true => {
-                    let mut sum = values.fold(Vector::ZERO, |sum, value| add(sum, value));
+                    let mut sum = values.fold(Vector::ZERO, add);
                     sum.0.iter_mut().for_each(|sum| *sum *= self.scale());
                     sum
                 }

@@ -124,13 +124,13 @@ impl PooledWeightGradient<'_> {
                     let upper: [L; N] = std::array::from_fn(|c| L::load(x.add(c * LANES)));
                     let below = x.wrapping_add(width * LANES);
                     let lower: [L; N] = std::array::from_fn(|c| L::load(below.add(c * LANES)));
-                    for unit in 0..T {
+                    for (unit, sums) in sums.iter_mut().enumerate() {
                         let Choice { row, column } = *choice.add(unit * plane);
                         let g = L::load(g.add(unit * plane * LANES));
                         let chosen: [L; N] = std::array::from_fn(|c| upper[c].blend(lower[c], row));
                         for c in 0..K {
                             let value = chosen[c].blend(chosen[c + 1], column);
-                            sums[unit][c] = sums[unit][c].add_product(g, value);
+                            sums[c] = sums[c].add_product(g, value);
                         }
                     }
                     x = x.wrapping_add(2 * LANES);

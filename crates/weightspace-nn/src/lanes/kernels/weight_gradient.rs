@@ -97,10 +97,10 @@ impl WeightGradient<'_> {
                 let mut g = at(self.gradient, first * plane + y * out_row);
                 for _ in 0..columns {
                     let values = taps.map(|tap| L::load(x.add(tap)));
-                    for unit in 0..T {
+                    for (unit, sums) in sums.iter_mut().enumerate() {
                         let g = L::load(g.add(unit * plane * LANES));
                         for i in 0..TAPS {
-                            sums[unit][i] = sums[unit][i].add_product(g, values[i]);
+                            sums[i] = sums[i].add_product(g, values[i]);
                         }
                     }
                     x = x.wrapping_add(column * LANES);
