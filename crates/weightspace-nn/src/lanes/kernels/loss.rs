@@ -37,9 +37,8 @@ impl Kernel for Probabilities<'_> {
     unsafe fn run<L: Lanes>(self) {
         let mut largest = [f32::NEG_INFINITY; LANES];
         for logits in self.logits {
-            for lane in 0..LANES {
-                let logit = logits.0[lane];
-                largest[lane] = if logit > largest[lane] { logit } else { largest[lane] };
+            for (largest, &logit) in largest.iter_mut().zip(&logits.0) {
+                *largest = if logit > *largest { logit } else { *largest };
             }
         }
         let mut sums = [0.0; LANES];
@@ -50,8 +49,8 @@ impl Kernel for Probabilities<'_> {
             }
         }
         for gradient in &mut *self.gradient {
-            for lane in 0..LANES {
-                gradient.0[lane] *= self.weight / sums[lane];
+            for (gradient, sum) in gradient.0.iter_mut().zip(sums) {
+                *gradient *= self.weight / sum;
             }
         }
         (*self.largest, *self.sums) = (largest, sums);
