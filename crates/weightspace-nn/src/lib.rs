@@ -7,6 +7,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod init;
 pub mod kernels;
+pub mod lanes;
 pub mod loss;
 pub mod model_state;
 pub mod net;

@@ -40,19 +40,19 @@ impl<F: Fn(f32, f32, f32) -> f32> Kernel for Zip<'_, F> {
 }
 
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
+pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2))
 }
 
 #[inline(always)]
-fn gelu_derivative(x: f32) -> f32 {
+pub(crate) fn gelu_derivative(x: f32) -> f32 {
     let density = 0.398_942_3 * math::exp(-0.5 * x * x);
     0.5 + 0.5 * math::erf(x * FRAC_1_SQRT_2) + x * density
 }
 
 /// Not `max`, which would turn NaN into 0.
 #[inline(always)]
-fn relu(x: f32) -> f32 {
+pub(crate) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 

@@ -2,6 +2,7 @@
 //! stored, and does not depend on threads.
 
 use super::maps::{BLOCK, Blocked};
+use crate::net::Shape;
 
 /// A mixing function with good avalanche on 32 bits (Wellons' hash prospector, 2018).
 #[inline(always)]
@@ -32,6 +33,23 @@ impl Mask {
         let threshold = (f64::from(probability) * 4_294_967_296.0).min(4_294_967_295.0) as u32;
         let scale = if probability < 1.0 { 1.0 / (1.0 - probability) } else { 0.0 };
         Mask { low, high, threshold, scale }
+    }
+
+    /// The mask that keeps everything.
+    pub const NONE: Mask = Mask { low: 0, high: 0, threshold: 0, scale: 1.0 };
+
+    /// What element `number` is multiplied with.
+    #[inline(always)]
+    pub fn factor(&self, number: u32) -> f32 {
+        let kept = mix(self.low.wrapping_add(number)) ^ self.high >= self.threshold;
+        if kept { self.scale } else { 0.0 }
+    }
+
+    /// Number of an element, given by its position in (channel, row, column) order.
+    pub fn number(shape: Shape, element: usize) -> u32 {
+        let Shape::Maps { height, width, .. } = shape else { return element as u32 };
+        let (channel, pixel) = (element / (height * width), element % (height * width));
+        ((channel / BLOCK * height * width + pixel) * BLOCK + channel % BLOCK) as u32
     }
 
     /// y = mask * x / (1 - p), or added to y.

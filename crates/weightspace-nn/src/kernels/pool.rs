@@ -5,7 +5,7 @@ use super::simd::{InstructionSet, Kernel, Lanes, dispatch};
 use crate::net::Window;
 
 /// The rows (columns) of the input that output row (column) `at` covers.
-fn covered(window: Window, at: usize, len: usize) -> std::ops::Range<usize> {
+pub(crate) fn covered(window: Window, at: usize, len: usize) -> std::ops::Range<usize> {
     let start = (at * window.stride).saturating_sub(window.padding);
     start
         ..(at * window.stride + window.size)

@@ -53,6 +53,18 @@ pub trait Lanes: Copy {
     /// The processor has the instruction set.
     unsafe fn mul(self, other: Self) -> Self;
 
+    /// self / other.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn div(self, other: Self) -> Self;
+
+    /// Square roots.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn sqrt(self) -> Self;
+
     /// The larger of each pair of lanes; the second where either is NaN.
     ///
     /// # Safety
@@ -64,6 +76,34 @@ pub trait Lanes: Copy {
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn where_positive(self, other: Self) -> Self;
+
+    /// Bits of the lanes that are larger than those of `other`, or NaN.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn exceeds(self, other: Self) -> u16;
+
+    /// `other` in the lanes whose bits are set, else `self`.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn blend(self, other: Self, bits: u16) -> Self;
+
+    /// Rows to columns.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self; 16]) -> [Self; 16] {
+        let mut values = [[0.0; 16]; 16];
+        // SAFETY: arrays of 16 values; the rest by the contract of this function.
+        unsafe {
+            for (values, row) in values.iter_mut().zip(rows) {
+                row.store(values.as_mut_ptr());
+            }
+            std::array::from_fn(|i| Self::load(values.map(|row| row[i]).as_ptr()))
+        }
+    }
 }
 
 /// Plain arrays: whatever the compiler makes of them.
@@ -111,6 +151,16 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] / other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Portable(self.0.map(f32::sqrt))
+    }
+
+    #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         Portable(std::array::from_fn(
             |i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] },
@@ -120,6 +170,17 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn where_positive(self, other: Self) -> Self {
         Portable(std::array::from_fn(|i| if other.0[i] > 0.0 { self.0[i] } else { 0.0 }))
+    }
+
+    #[inline(always)]
+    unsafe fn exceeds(self, other: Self) -> u16 {
+        let exceeds = |i: usize| self.0[i] > other.0[i] || self.0[i].is_nan();
+        (0..16).fold(0, |bits, i| bits | u16::from(exceeds(i)) << i)
+    }
+
+    #[inline(always)]
+    unsafe fn blend(self, other: Self, bits: u16) -> Self {
+        Portable(std::array::from_fn(|i| if bits >> i & 1 == 1 { other.0[i] } else { self.0[i] }))
     }
 }
 
@@ -183,6 +244,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx2(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+        }
+
+        #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx2(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
@@ -196,6 +269,37 @@ mod x86 {
                 Avx2(
                     _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(other.0, zero)),
                     _mm256_and_ps(self.1, _mm256_cmp_ps::<_CMP_GT_OQ>(other.1, zero)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn exceeds(self, other: Self) -> u16 {
+            // SAFETY: see above the impl.
+            unsafe {
+                let bits = |a, b| {
+                    let larger = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+                    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a);
+                    _mm256_movemask_ps(_mm256_or_ps(larger, nan)) as u16
+                };
+                bits(self.0, other.0) | bits(self.1, other.1) << 8
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn blend(self, other: Self, bits: u16) -> Self {
+            // SAFETY: see above the impl.
+            unsafe {
+                let bits = _mm256_set1_epi32(i32::from(bits));
+                let mask = |first: i32| {
+                    let of_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                    let of_lane = _mm256_mullo_epi32(of_lane, _mm256_set1_epi32(first));
+                    let set = _mm256_cmpeq_epi32(_mm256_and_si256(bits, of_lane), of_lane);
+                    _mm256_castsi256_ps(set)
+                };
+                Avx2(
+                    _mm256_blendv_ps(self.0, other.0, mask(1)),
+                    _mm256_blendv_ps(self.1, other.1, mask(256)),
                 )
             }
         }
@@ -253,6 +357,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_div_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_sqrt_ps(self.0)) }
+        }
+
+        #[inline(always)]
         unsafe fn max(self, other: Self) -> Self {
             // SAFETY: see above the impl.
             unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
@@ -264,6 +380,58 @@ mod x86 {
             unsafe {
                 let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other.0, _mm512_setzero_ps());
                 Avx512(_mm512_maskz_mov_ps(mask, self.0))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn exceeds(self, other: Self) -> u16 {
+            // SAFETY: see above the impl.
+            unsafe {
+                _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0)
+                    | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn blend(self, other: Self, bits: u16) -> Self {
+            // SAFETY: see above the impl.
+            unsafe { Avx512(_mm512_mask_blend_ps(bits, self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(rows: [Self; 16]) -> [Self; 16] {
+            // SAFETY: see above the impl.
+            unsafe {
+                // Element c of part l of `fours[4 g + c]`: rows 4 g.. of column 4 l + c.
+                let mut fours = [rows[0].0; 16];
+                for g in (0..16).step_by(4) {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[g + i].0);
+                    let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    let pairs = [(low, low2), (high, high2)];
+                    for (i, (first, second)) in pairs.into_iter().enumerate() {
+                        let first = _mm512_castps_pd(first);
+                        let second = _mm512_castps_pd(second);
+                        let even = _mm512_unpacklo_pd(first, second);
+                        let odd = _mm512_unpackhi_pd(first, second);
+                        fours[g + 2 * i] = _mm512_castpd_ps(even);
+                        fours[g + 2 * i + 1] = _mm512_castpd_ps(odd);
+                    }
+                }
+                let mut columns = rows;
+                for c in 0..4 {
+                    let [p, q, r, s] = [0, 4, 8, 12].map(|g| fours[g + c]);
+                    // Parts 0 and 2, and parts 1 and 3, of two.
+                    let (even, odd) =
+                        (_mm512_shuffle_f32x4::<0x88>(p, q), _mm512_shuffle_f32x4::<0xdd>(p, q));
+                    let (even2, odd2) =
+                        (_mm512_shuffle_f32x4::<0x88>(r, s), _mm512_shuffle_f32x4::<0xdd>(r, s));
+                    columns[c] = Avx512(_mm512_shuffle_f32x4::<0x88>(even, even2));
+                    columns[c + 4] = Avx512(_mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                    columns[c + 8] = Avx512(_mm512_shuffle_f32x4::<0xdd>(even, even2));
+                    columns[c + 12] = Avx512(_mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+                }
+                columns
             }
         }
     }
@@ -315,4 +483,46 @@ pub fn dispatch<K: Kernel>(set: InstructionSet, kernel: K) {
     assert_eq!(set, InstructionSet::Portable, "instruction set not available on this machine");
     // SAFETY: portable code needs no instruction set.
     unsafe { kernel.run::<Portable>() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+
+    impl Kernel for Check {
+        unsafe fn run<L: Lanes>(self) {
+            let numbers: [[f32; 16]; 16] =
+                std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as f32));
+            let mut out = [0.0; 16];
+            // SAFETY: arrays of 16 values; the processor has the instruction set by the contract of `run`.
+            unsafe {
+                let rows = numbers.map(|row| L::load(row.as_ptr()));
+                for (i, column) in L::transpose(rows).into_iter().enumerate() {
+                    column.store(out.as_mut_ptr());
+                    assert_eq!(out, std::array::from_fn(|j| numbers[j][i]));
+                }
+                let bits = 0b1010_0000_1100_0101;
+                rows[0].blend(rows[1], bits).store(out.as_mut_ptr());
+                let of = |i: usize| numbers[usize::from(bits >> i & 1)][i];
+                assert_eq!(out, std::array::from_fn(of));
+                let mut other = numbers[3];
+                (other[2], other[4], other[15]) = (50.0, f32::NAN, 49.0);
+                assert_eq!(L::load(other.as_ptr()).exceeds(rows[3]), 1 << 4);
+                other[2] = 50.5;
+                assert_eq!(L::load(other.as_ptr()).exceeds(rows[3]), 1 << 2 | 1 << 4);
+                assert_eq!(rows[3].exceeds(L::load(other.as_ptr())), 1 << 15);
+                rows[2].div(rows[1]).sqrt().store(out.as_mut_ptr());
+                assert_eq!(out, std::array::from_fn(|i| (numbers[2][i] / numbers[1][i]).sqrt()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_the_same() {
+        for set in InstructionSet::available() {
+            dispatch(set, Check);
+        }
+    }
 }

@@ -47,6 +47,12 @@ impl Adam {
             epsilon: Some(self.epsilon * root),
         }
     }
+
+    /// The factors of a step.
+    pub(crate) fn adaptive(&self, step: &Step) -> Adaptive {
+        let l2 = self.weight_decay * step.weight_decay_scale;
+        Adaptive { l2, ..self.factors(step) }
+    }
 }
 
 impl Rule for Adam {
@@ -66,7 +72,6 @@ impl Rule for Adam {
     }
 
     fn update(&self, step: &Step, piece: Piece<'_>) {
-        let l2 = self.weight_decay * step.weight_decay_scale;
-        Adaptive { l2, ..self.factors(step) }.apply(piece);
+        self.adaptive(step).apply(piece);
     }
 }

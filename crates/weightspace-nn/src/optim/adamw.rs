@@ -35,6 +35,13 @@ impl AdamW {
         let AdamW { learning_rate, betas, epsilon, weight_decay } = *self;
         Adam { learning_rate, betas, epsilon, weight_decay }
     }
+
+    /// The factors of a step.
+    pub(crate) fn adaptive(&self, step: &Step) -> Adaptive {
+        let decay = self.weight_decay * step.weight_decay_scale;
+        let keep = 1.0 - step.learning_rate * decay;
+        Adaptive { keep, ..self.adam().factors(step) }
+    }
 }
 
 impl Rule for AdamW {
@@ -51,8 +58,6 @@ impl Rule for AdamW {
     }
 
     fn update(&self, step: &Step, piece: Piece<'_>) {
-        let decay = self.weight_decay * step.weight_decay_scale;
-        let keep = 1.0 - step.learning_rate * decay;
-        Adaptive { keep, ..self.adam().factors(step) }.apply(piece);
+        self.adaptive(step).apply(piece);
     }
 }

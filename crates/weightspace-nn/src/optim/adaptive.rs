@@ -1,10 +1,11 @@
 //! The loop of Adam, AdamW and RAdam: two running averages, and a step that they scale.
 
+use super::real::Real;
 use super::rule::Piece;
 use crate::kernels::simd::{InstructionSet, Kernel, Lanes, dispatch};
 
 /// Factors of one step of one tensor.
-pub(super) struct Adaptive {
+pub(crate) struct Adaptive {
     /// Factors of the running averages of the gradient and its square.
     pub betas: [f64; 2],
     /// What of the weights is added to the gradient.
@@ -29,21 +30,64 @@ impl Adaptive {
         dispatch(InstructionSet::best(), Update { factors: self, piece });
     }
 
+    /// The factors as the loop has them.
+    pub fn rounded(&self) -> AdaptiveValue {
+        let [beta1, beta2] = self.betas;
+        AdaptiveValue {
+            gain1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            gain2: (1.0 - beta2) as f32,
+            l2: self.l2 as f32,
+            keep: self.keep as f32,
+            scale: self.scale as f32,
+        }
+    }
+
     #[inline(always)]
     fn run(&self, piece: Piece<'_>, direction: impl Fn(f32, f32) -> f32) {
-        let [beta1, beta2] = self.betas;
-        let (gain1, beta2, gain2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
-        let (l2, keep, scale) = (self.l2 as f32, self.keep as f32, self.scale as f32);
+        let factors = self.rounded();
         let state = piece.first.iter_mut().zip(piece.second);
         for ((weight, &gradient), (mean, square)) in
             piece.weights.iter_mut().zip(piece.gradient).zip(state)
         {
-            let gradient = gradient + l2 * *weight;
-            *mean += gain1 * (gradient - *mean);
-            *square = beta2 * *square + gain2 * (gradient * gradient);
-            *weight = keep * *weight - scale * direction(*mean, *square);
+            [*weight, *mean, *square] =
+                factors.step([*weight, *mean, *square], gradient, &direction);
         }
     }
+}
+
+/// Factors of one step of one value, of one model or of every lane.
+#[derive(Clone, Copy)]
+pub(crate) struct AdaptiveValue<V = f32> {
+    pub gain1: V,
+    pub beta2: V,
+    pub gain2: V,
+    pub l2: V,
+    pub keep: V,
+    pub scale: V,
+}
+
+impl<V: Real> AdaptiveValue<V> {
+    /// The next weight, averaged gradient and averaged square; `direction` is computed from the averages.
+    #[inline(always)]
+    pub fn step(
+        &self,
+        [weight, mean, square]: [V; 3],
+        gradient: V,
+        direction: impl Fn(V, V) -> V,
+    ) -> [V; 3] {
+        let gradient = gradient + self.l2 * weight;
+        let mean = mean + self.gain1 * (gradient - mean);
+        let square = self.beta2 * square + self.gain2 * (gradient * gradient);
+        let weight = self.keep * weight - self.scale * direction(mean, square);
+        [weight, mean, square]
+    }
+}
+
+/// The direction of a step that is divided by the root of the averaged square.
+#[inline(always)]
+pub(crate) fn divided<V: Real>(mean: V, square: V, epsilon: V) -> V {
+    mean / (square.root() + epsilon)
 }
 
 /// The loop as a kernel: roots and divisions take a fraction of the time in wide registers, and are the same
@@ -59,7 +103,7 @@ impl Kernel for Update<'_> {
         match self.factors.epsilon {
             Some(epsilon) => {
                 let epsilon = epsilon as f32;
-                self.factors.run(self.piece, |mean, square| mean / (square.sqrt() + epsilon));
+                self.factors.run(self.piece, |mean, square| divided(mean, square, epsilon));
             }
             None => self.factors.run(self.piece, |mean, _| mean),
         }

@@ -21,8 +21,14 @@ mod newton_schulz;
 mod optimizer;
 mod radam;
 mod ranger;
+mod real;
 mod rule;
 mod sgd;
+
+pub(crate) use adaptive::{Adaptive, AdaptiveValue, divided};
+pub(crate) use real::Wide;
+pub(crate) use rule::{Rule, Step};
+pub(crate) use sgd::SgdValue;
 
 pub use adam::Adam;
 pub use adamw::AdamW;

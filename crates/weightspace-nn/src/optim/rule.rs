@@ -9,7 +9,7 @@ const PIECE: usize = 1 << 18;
 /// One way to change weights by gradients.
 ///
 /// A rule keeps no vectors itself: it names at most two, each as long as the weights, that are kept for it.
-pub(super) trait Rule: Send + Sync {
+pub(crate) trait Rule: Send + Sync {
     /// Checks the settings.
     fn check(&self) -> Result<(), OptimizerError>;
 
@@ -35,7 +35,7 @@ pub(super) trait Rule: Send + Sync {
 
 /// What holds for one tensor at one step.
 #[derive(Clone, Copy)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Number of this step, from 1.
     pub count: u64,
     /// Learning rate of this tensor.
@@ -56,7 +56,7 @@ impl Step {
 }
 
 /// The same positions of all vectors; state that a rule does not keep is empty.
-pub(super) struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     pub weights: &'a mut [f32],
     pub gradient: &'a [f32],
     pub first: &'a mut [f32],

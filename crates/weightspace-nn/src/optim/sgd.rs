@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OptimizerError;
 use super::error::{averaging, not_negative, require};
+use super::real::Real;
 use super::rule::{Piece, Rule, Step};
 
 /// Stochastic gradient descent, as `torch.optim.SGD`.
@@ -64,29 +65,57 @@ impl Rule for Sgd {
     }
 
     fn update(&self, step: &Step, piece: Piece<'_>) {
-        let rate = step.learning_rate as f32;
-        let decay = (self.weight_decay * step.weight_decay_scale) as f32;
+        let factors = self.factors(step);
         let values = piece.weights.iter_mut().zip(piece.gradient);
         if piece.first.is_empty() {
-            values.for_each(|(weight, gradient)| *weight -= rate * (gradient + decay * *weight));
+            values.for_each(|(weight, &gradient)| {
+                [*weight, _] = factors.step([*weight, 0.0], gradient)
+            });
             return;
         }
-        let momentum = self.momentum as f32;
-        // The first gradient fills the buffer undamped.
-        let (keep, gain) =
-            if step.count == 1 { (0.0, 1.0) } else { (momentum, (1.0 - self.dampening) as f32) };
-        let values = values.zip(piece.first);
-        if self.nesterov {
-            for ((weight, gradient), buffer) in values {
-                let gradient = gradient + decay * *weight;
-                *buffer = keep * *buffer + gain * gradient;
-                *weight -= rate * (gradient + momentum * *buffer);
-            }
-        } else {
-            for ((weight, gradient), buffer) in values {
-                *buffer = keep * *buffer + gain * (gradient + decay * *weight);
-                *weight -= rate * *buffer;
-            }
+        for ((weight, &gradient), buffer) in values.zip(piece.first) {
+            [*weight, *buffer] = factors.step([*weight, *buffer], gradient);
         }
+    }
+}
+
+impl Sgd {
+    /// The factors of a step.
+    pub(crate) fn factors(&self, step: &Step) -> SgdValue {
+        let momentum = self.momentum as f32;
+        // The first gradient fills the buffer undamped; without momentum every one does.
+        let (keep, gain) = match step.count == 1 || self.momentum == 0.0 {
+            true => (0.0, 1.0),
+            false => (momentum, (1.0 - self.dampening) as f32),
+        };
+        SgdValue {
+            rate: step.learning_rate as f32,
+            decay: (self.weight_decay * step.weight_decay_scale) as f32,
+            keep,
+            gain,
+            ahead: if self.nesterov { [1.0, momentum] } else { [0.0, 1.0] },
+        }
+    }
+}
+
+/// Factors of one step of one value, of one model or of every lane.
+#[derive(Clone, Copy)]
+pub(crate) struct SgdValue<V = f32> {
+    pub rate: V,
+    pub decay: V,
+    pub keep: V,
+    pub gain: V,
+    /// Shares of the gradient and of the buffer in the step: 0 and 1, or 1 and Nesterov's momentum.
+    pub ahead: [V; 2],
+}
+
+impl<V: Real> SgdValue<V> {
+    /// The next weight and buffer.
+    #[inline(always)]
+    pub fn step(&self, [weight, buffer]: [V; 2], gradient: V) -> [V; 2] {
+        let gradient = gradient + self.decay * weight;
+        let buffer = self.keep * buffer + self.gain * gradient;
+        let direction = self.ahead[0] * gradient + self.ahead[1] * buffer;
+        [weight - self.rate * direction, buffer]
     }
 }

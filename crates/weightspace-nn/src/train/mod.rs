@@ -48,4 +48,5 @@ pub use metrics::{Metrics, peak_memory_bytes};
 pub use observer::{Observer, Progress, Silent};
 pub use parameterization::{Dense, Parameterization};
 pub use task::{Prepared, Score, Task};
+pub(crate) use trainer::dropout_seed;
 pub use trainer::{Ending, Position, Trainer};

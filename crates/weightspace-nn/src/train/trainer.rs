@@ -442,7 +442,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// The dropout masks of a step: the first two words of stream `step` of purpose `dropout`.
-fn dropout_seed(seed: u64, step: u64) -> u64 {
+pub(crate) fn dropout_seed(seed: u64, step: u64) -> u64 {
     let mut stream = Stream::new(Key::for_purpose(seed, "dropout"), step);
     u64::from(stream.next_u32()) << 32 | u64::from(stream.next_u32())
 }
