@@ -1,27 +1,28 @@
 //! The way back of a chunk of samples.
 
+use super::Vector;
 use super::forward::multiply;
 use super::kernels::{
     Choice, InputGradient, PooledInputGradient, PooledWeightGradient, Product, WeightGradient,
     cross_entropy, expand,
 };
 use super::plan::{Pass, Plan};
+use super::tally::Tally;
 use super::workspace::Workspace;
-use super::{LANES, Vector};
 use crate::kernels::simd::{InstructionSet, dispatch};
 
 impl Plan {
-    /// Adds the losses of the first `samples` samples to `losses`, and the gradient of their sum times
-    /// `weight` to `gradient`.
+    /// Counts the first `samples` samples, and adds the gradient of the sum of their losses times `weight` to
+    /// `gradient`.
     pub fn backward(
         &self,
         (set, parameters): (InstructionSet, &[Vector]),
         workspace: &mut Workspace,
         (samples, weight): (usize, f32),
-        losses: &mut [f64; LANES],
+        tally: &mut Tally,
         gradient: &mut [Vector],
     ) {
-        self.losses(set, workspace, (samples, weight), losses);
+        self.losses(set, workspace, (samples, weight), tally);
         for (i, pass) in self.passes.iter().enumerate().rev() {
             let [from, to] = [self.lengths[i], self.lengths[i + 1]];
             let Workspace { values, gradients, slots, choices, factors, expanded, .. } = workspace;
@@ -66,13 +67,13 @@ impl Plan {
         }
     }
 
-    /// Adds up losses, and begins the way back with the gradient of the logits.
+    /// Counts samples, and begins the way back with the gradient of the logits.
     fn losses(
         &self,
         set: InstructionSet,
         workspace: &mut Workspace,
         (samples, weight): (usize, f32),
-        losses: &mut [f64; LANES],
+        tally: &mut Tally,
     ) {
         let (last, classes) = (self.passes.len(), self.class_count());
         let logits = workspace.values[last].chunks_exact(classes);
@@ -80,7 +81,7 @@ impl Plan {
         let rows = logits.zip(gradients).zip(&workspace.labels);
         for ((logits, gradient), labels) in rows.take(samples) {
             let of_sample = cross_entropy(set, logits, labels, weight, gradient);
-            losses.iter_mut().zip(of_sample).for_each(|(sum, loss)| *sum += loss);
+            tally.count(of_sample, logits, labels);
         }
     }
 }

@@ -21,6 +21,7 @@ mod kernels;
 mod optimise;
 mod plan;
 mod state;
+mod tally;
 mod trainer;
 mod workspace;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{Checkpoint, CheckpointError, DType, StateDict, Tensor};
 
+use super::tally::Tally;
 use super::{ImageOrder, LANES, LaneError, LaneTrainer, Vector};
 use crate::train::Position;
 
@@ -30,6 +31,7 @@ struct Counters {
     epoch: u32,
     batch: usize,
     epoch_samples: usize,
+    epoch_correct: Vec<usize>,
     diverged: Vec<u64>,
 }
 
@@ -44,6 +46,7 @@ impl LaneTrainer<'_> {
             epoch: self.position.epoch,
             batch: self.position.batch,
             epoch_samples: self.epoch.samples,
+            epoch_correct: self.epoch.correct.to_vec(),
             diverged: self.diverged.to_vec(),
         };
         let counters = serde_json::to_string(&counters).expect("counters are plain JSON");
@@ -57,7 +60,7 @@ impl LaneTrainer<'_> {
             let values: Vec<f32> = vectors.iter().flat_map(|vector| vector.0).collect();
             tensors.insert(name, Tensor::from_f32(vec![vectors.len(), LANES], &values));
         }
-        let losses = self.epoch.sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let losses = self.epoch.losses.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         tensors.insert(LOSSES, Tensor::from_bytes(DType::F64, vec![LANES], losses));
         let metadata = BTreeMap::from([(COUNTERS.to_owned(), counters)]);
         Ok(write_safetensors(path, &tensors, &metadata)?)
@@ -77,12 +80,12 @@ impl LaneTrainer<'_> {
         if counters.group != self.group() {
             return Err(foreign("it was written by models or settings that are others".to_owned()));
         }
-        let Counters { epoch, batch, epoch_samples, diverged, .. } = counters;
+        let Counters { epoch, batch, epoch_samples, epoch_correct, diverged, .. } = counters;
         let epochs = self.models[0].config.epochs;
         let inside = epoch < epochs && batch < self.steps_per_epoch();
-        let diverged: [u64; LANES] = diverged.try_into().map_err(|found: Vec<u64>| {
-            foreign(format!("{} lanes, expected {LANES}", found.len()))
-        })?;
+        let lanes = |found: usize| foreign(format!("{found} lanes, expected {LANES}"));
+        let diverged: [u64; LANES] = diverged.try_into().map_err(|d: Vec<_>| lanes(d.len()))?;
+        let correct = epoch_correct.try_into().map_err(|c: Vec<_>| lanes(c.len()))?;
         if !inside && (epoch, batch) != (epochs, 0) {
             return Err(foreign(format!("there is no batch {batch} of epoch {epoch}")));
         }
@@ -92,8 +95,8 @@ impl LaneTrainer<'_> {
         let losses = tensor(&file, LOSSES, DType::F64, &[LANES])?;
         let mut losses = losses.iter_f64();
         (self.weights, self.optimisers.first, self.optimisers.second) = (weights, first, second);
-        self.epoch.sums = std::array::from_fn(|_| losses.next().unwrap_or(0.0));
-        self.epoch.samples = epoch_samples;
+        let losses = std::array::from_fn(|_| losses.next().unwrap_or(0.0));
+        self.epoch = Tally { losses, correct, samples: epoch_samples };
         self.diverged = diverged;
         self.position = Position { epoch, batch };
         Ok(())

@@ -3,13 +3,14 @@
 use super::forward::DropoutSeeds;
 use super::optimise::Optimisers;
 use super::plan::Plan;
+use super::tally::Tally;
 use super::workspace::Workspace;
 use super::{ImageOrder, LANES, LaneError, LaneImages, LaneModel, Vector, zeros};
 use crate::Net;
 use crate::data::{Augmentation, Batches};
 use crate::kernels::simd::InstructionSet;
 use crate::schedule::Timeline;
-use crate::train::{Position, Selection, TrainConfig, dropout_seed};
+use crate::train::{Position, Score, Selection, TrainConfig, dropout_seed};
 
 /// Up to sixteen models in training. Everything is allocated when it is made.
 pub struct LaneTrainer<'a> {
@@ -29,16 +30,10 @@ pub struct LaneTrainer<'a> {
     workspace: Workspace,
     /// Images of the batch of every model.
     indices: Vec<[usize; LANES]>,
-    pub(super) epoch: EpochLoss,
+    /// Of the epoch that is under way.
+    pub(super) epoch: Tally,
     /// Steps from 1 at which models stopped being finite; 0 for never.
     pub(super) diverged: [u64; LANES],
-}
-
-/// Losses of the epoch that is under way, summed over samples.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct EpochLoss {
-    pub sums: [f64; LANES],
-    pub samples: usize,
 }
 
 impl<'a> LaneTrainer<'a> {
@@ -103,7 +98,7 @@ impl<'a> LaneTrainer<'a> {
             optimisers: Optimisers::new(&models, timeline)?,
             workspace: Workspace::new(&plan, true),
             indices: vec![[0; LANES]; batch],
-            epoch: EpochLoss::default(),
+            epoch: Tally::default(),
             diverged: [0; LANES],
             plan,
             models,
@@ -188,7 +183,7 @@ impl<'a> LaneTrainer<'a> {
         let count = self.choose_images();
         let seeds = std::array::from_fn(|lane| dropout_seed(self.models[lane].config.seed, step));
         let weight = 1.0 / count as f32;
-        let mut losses = [0.0; LANES];
+        let mut tally = Tally::default();
         self.gradient.fill(Vector::ZERO);
         for first in (0..count).step_by(self.plan.chunk) {
             let samples = self.plan.chunk.min(count - first);
@@ -196,18 +191,17 @@ impl<'a> LaneTrainer<'a> {
             let Self { plan, workspace, weights, gradient, set, .. } = self;
             let dropout = DropoutSeeds { seeds: &seeds, first };
             plan.forward(*set, weights, workspace, samples, Some(dropout));
-            plan.backward((*set, weights), workspace, (samples, weight), &mut losses, gradient);
+            plan.backward((*set, weights), workspace, (samples, weight), &mut tally, gradient);
         }
         let Self { optimisers, weights, gradient, .. } = self;
         optimisers.step(self.set, step, weights, gradient);
-        for (lane, loss) in losses.iter_mut().enumerate() {
-            self.epoch.sums[lane] += *loss;
-            *loss /= count as f64;
-            if self.diverged[lane] == 0 && !loss.is_finite() {
-                self.diverged[lane] = step + 1;
+        let losses = tally.losses.map(|loss| loss / count as f64);
+        for (diverged, loss) in self.diverged.iter_mut().zip(losses) {
+            if *diverged == 0 && !loss.is_finite() {
+                *diverged = step + 1;
             }
         }
-        self.epoch.samples += count;
+        self.epoch.add(&tally);
         self.position.batch += 1;
         if self.position.batch == self.steps_per_epoch() {
             self.position = Position { epoch: self.position.epoch + 1, batch: 0 };
@@ -215,20 +209,20 @@ impl<'a> LaneTrainer<'a> {
         losses
     }
 
-    /// Trains to the end of an epoch; returns every model's mean loss in it. `None` if `stop` said so: the
+    /// Trains to the end of an epoch; returns every model's mean loss and accuracy on the batches as they were learned
+    /// from. `None` if `stop` said so: the
     /// state is then that of the last step, and the next call continues the epoch.
     ///
     /// # Panics
     /// If all epochs are done.
-    pub fn run_epoch(&mut self, stop: &dyn Fn() -> bool) -> Option<[f64; LANES]> {
+    pub fn run_epoch(&mut self, stop: &dyn Fn() -> bool) -> Option<Vec<Score>> {
         loop {
             if stop() {
                 return None;
             }
             self.step();
             if self.position.batch == 0 {
-                let EpochLoss { sums, samples } = std::mem::take(&mut self.epoch);
-                return Some(sums.map(|sum| sum / samples as f64));
+                return Some(std::mem::take(&mut self.epoch).scores(self.model_count));
             }
         }
     }

@@ -5,6 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use weightspace_core::CheckpointError;
+use weightspace_nn::lanes::LaneError;
+
+use crate::workplace::WorkplaceError;
 
 /// What can be wrong with a zoo. Every message is one line; those about files name the file.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,12 @@ pub enum ZooError {
         /// What was asked for.
         reason: String,
     },
+    /// Models cannot be trained in lanes, or on these images.
+    #[error(transparent)]
+    Lanes(#[from] LaneError),
+    /// The folder of the work cannot be used.
+    #[error(transparent)]
+    Workplace(#[from] WorkplaceError),
     /// A picture cannot be drawn.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),

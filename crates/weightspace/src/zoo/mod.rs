@@ -39,6 +39,7 @@ mod row;
 pub mod shard;
 pub mod spec;
 pub mod stats;
+pub mod train;
 pub mod tree;
 
 pub use description::ZooDescription;

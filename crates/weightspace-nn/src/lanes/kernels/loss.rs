@@ -22,6 +22,20 @@ pub(in crate::lanes) fn cross_entropy(
     })
 }
 
+/// Index of the largest logit of every model, as [`argmax`](crate::evaluate::argmax).
+pub(in crate::lanes) fn largest(logits: &[Vector]) -> [usize; LANES] {
+    std::array::from_fn(|lane| {
+        let mut best = 0;
+        for i in 1..logits.len() {
+            let (value, current) = (logits[i].0[lane], logits[best].0[lane]);
+            if value > current || current.is_nan() {
+                best = i;
+            }
+        }
+        best
+    })
+}
+
 /// gradient = weight x softmax.
 struct Probabilities<'a> {
     logits: &'a [Vector],

@@ -21,7 +21,7 @@ pub(super) use dropout::DropoutPass;
 pub(super) use forward::Forward;
 pub(super) use images::transpose;
 pub(super) use input_gradient::InputGradient;
-pub(super) use loss::cross_entropy;
+pub(super) use loss::{cross_entropy, largest};
 pub(super) use pad::Pad;
 pub(super) use pool::{Mean, Pool};
 pub(super) use pooled_input_gradient::PooledInputGradient;

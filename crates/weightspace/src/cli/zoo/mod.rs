@@ -5,6 +5,7 @@ mod import;
 mod index;
 mod show;
 mod stats;
+mod train;
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ use weightspace::zoo::Population;
 
 use super::{Global, Outcome};
 
-/// Read, convert and describe model zoos: many networks of one architecture, at many epochs
+/// Train, read, convert and describe model zoos: many networks of one architecture, at many epochs
 #[derive(Args)]
 pub struct Zoo {
     #[command(subcommand)]
@@ -24,6 +25,7 @@ pub struct Zoo {
 
 #[derive(Subcommand)]
 enum ZooCommand {
+    Train(train::Train),
     Import(import::Import),
     Export(export::Export),
     Index(index::Index),
@@ -34,6 +36,7 @@ enum ZooCommand {
 /// Runs the command.
 pub fn run(arguments: &Zoo, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.command {
+        ZooCommand::Train(arguments) => return train::run(arguments, global),
         ZooCommand::Import(arguments) => import::run(arguments, global)?,
         ZooCommand::Export(arguments) => export::run(arguments, global)?,
         ZooCommand::Index(arguments) => index::run(arguments, global)?,

@@ -1,0 +1,210 @@
+//! One group of models: its training, and what it leaves on the disk.
+//!
+//! The folder of a group has `epoch-NNNNNN.safetensors` for every epoch, with `metrics` `[models, 6]` and, where a
+//! checkpoint is wanted, `weights` `[models, parameters]`, and `state.safetensors`, from which training continues.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::{Checkpoint, DType, LayoutEntry, StateDict, Tensor, TensorInfo};
+use weightspace_nn::Net;
+use weightspace_nn::lanes::{ImageOrder, LANES, LaneModel, LaneTrainer};
+use weightspace_nn::train::Score;
+
+use super::ZooTraining;
+use crate::zoo::description::Order;
+use crate::zoo::{EpochMetrics, ModelSpec, Shard, ZooError};
+
+const WEIGHTS: &str = "weights";
+const METRICS: &str = "metrics";
+const STATE: &str = "state.safetensors";
+
+/// Time between two checkpoints within an epoch.
+const SAVED_EVERY: Duration = Duration::from_secs(60);
+
+/// Up to sixteen models that are trained at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its number, by which its folder is called.
+    number: usize,
+    /// Positions of its models in the zoo.
+    pub positions: Vec<usize>,
+}
+
+impl Group {
+    /// The groups of a part of a zoo: models of a group share activation and dropout, so that no lane computes what
+    /// only another one needs.
+    pub fn divide(specs: &[ModelSpec], shard: Shard) -> Vec<Group> {
+        let mut alike: BTreeMap<(&str, u32), Vec<usize>> = BTreeMap::new();
+        for position in shard.positions(specs.len()) {
+            let spec = &specs[position];
+            alike
+                .entry((spec.activation.name(), spec.dropout.to_bits()))
+                .or_default()
+                .push(position);
+        }
+        let chunks = alike.values().flat_map(|positions| positions.chunks(LANES));
+        let group = |(number, positions): (usize, &[usize])| Group {
+            number,
+            positions: positions.to_vec(),
+        };
+        chunks.enumerate().map(group).collect()
+    }
+}
+
+impl ZooTraining<'_> {
+    /// Whether all epochs of a group are on the disk.
+    pub(super) fn is_trained(&self, group: &Group) -> bool {
+        self.epoch_file(group, self.description.epochs).exists()
+    }
+
+    fn folder(&self, group: &Group) -> PathBuf {
+        self.place.path().join(format!("group-{:05}", group.number))
+    }
+
+    fn epoch_file(&self, group: &Group, epoch: u32) -> PathBuf {
+        self.folder(group).join(format!("epoch-{epoch:06}.safetensors"))
+    }
+
+    /// Trains a group from where it is to its end; `false` if it was stopped before. `done` is told how many epochs
+    /// have gone by since it was last told.
+    pub(super) fn train_group(
+        &self,
+        group: &Group,
+        stop: &dyn Fn() -> bool,
+        done: &dyn Fn(usize),
+    ) -> Result<bool, ZooError> {
+        if self.is_trained(group) {
+            done(self.description.epochs as usize);
+            return Ok(true);
+        }
+        let folder = self.folder(group);
+        fs::create_dir_all(&folder).map_err(ZooError::io(&folder))?;
+        let state = folder.join(STATE);
+        let order = match self.description.order {
+            Order::Own => ImageOrder::Own,
+            Order::Shared => ImageOrder::Shared(self.description.data_seed),
+        };
+        let mut trainer = LaneTrainer::new(self.lane_models(group)?, &self.images.train, order)?;
+        if state.exists() {
+            trainer.restore(&state)?;
+            done(trainer.epoch() as usize);
+        } else {
+            let scores = trainer.evaluate(&self.images.train);
+            self.write_epoch(group, &trainer, &scores)?;
+        }
+        while !trainer.is_finished() {
+            let saved = Instant::now();
+            let Some(epoch) = trainer.run_epoch(&|| stop() || saved.elapsed() > SAVED_EVERY) else {
+                trainer.save(&state)?;
+                if stop() {
+                    return Ok(false);
+                }
+                continue;
+            };
+            self.write_epoch(group, &trainer, &epoch)?;
+            // After what it says is done.
+            trainer.save(&state)?;
+            done(1);
+        }
+        Ok(true)
+    }
+
+    fn lane_models(&self, group: &Group) -> Result<Vec<LaneModel>, ZooError> {
+        let model = |&position: &usize| {
+            let (spec, net) = (&self.specs[position], self.net(position)?);
+            let config = spec.train_config(self.description.epochs, self.description.batch);
+            let weights = spec.start(&net);
+            Ok(LaneModel { net, config, weights })
+        };
+        group.positions.iter().map(model).collect()
+    }
+
+    /// Writes what is known after an epoch, or before the first.
+    fn write_epoch(
+        &self,
+        group: &Group,
+        trainer: &LaneTrainer<'_>,
+        train: &[Score],
+    ) -> Result<(), ZooError> {
+        let epoch = trainer.epoch();
+        let on = |images: &Option<_>| images.as_ref().map(|images| trainer.evaluate(images));
+        let (validation, test) = (on(&self.images.validation), on(&self.images.test));
+        let mut values = Vec::new();
+        for model in 0..trainer.model_count() {
+            let of = |scores: Option<&[Score]>| match scores {
+                Some(scores) => [scores[model].loss as f32, scores[model].accuracy() as f32],
+                None => [f32::NAN; 2],
+            };
+            let of_all = [of(Some(train)), of(validation.as_deref()), of(test.as_deref())];
+            values.extend(of_all.concat());
+        }
+        let models = trainer.model_count();
+        let mut tensors = StateDict::new();
+        tensors.insert(METRICS, Tensor::from_f32(vec![models, 6], &values));
+        if self.description.checkpoint_epochs().contains(&epoch) {
+            let rows: Vec<f32> = (0..models).flat_map(|model| trainer.weights(model)).collect();
+            tensors.insert(WEIGHTS, Tensor::from_f32(vec![models, rows.len() / models], &rows));
+        }
+        let file = self.epoch_file(group, epoch);
+        Ok(write_safetensors(&file, &tensors, &BTreeMap::new())?)
+    }
+
+    /// The weights of one model of a group after an epoch.
+    pub(super) fn row(&self, group: &Group, lane: usize, epoch: u32) -> Result<Vec<f32>, ZooError> {
+        self.read(group, epoch, WEIGHTS, lane)
+    }
+
+    /// What is known about one model of a group after an epoch.
+    pub(super) fn epoch_metrics(
+        &self,
+        group: &Group,
+        lane: usize,
+        epoch: u32,
+    ) -> Result<EpochMetrics, ZooError> {
+        let row = self.read(group, epoch, METRICS, lane)?;
+        let path = self.epoch_file(group, epoch);
+        let values = row.try_into().map_err(|_| ZooError::malformed(&path, "not six metrics"))?;
+        Ok(EpochMetrics::from_values(epoch, values))
+    }
+
+    fn read(
+        &self,
+        group: &Group,
+        epoch: u32,
+        name: &str,
+        row: usize,
+    ) -> Result<Vec<f32>, ZooError> {
+        let path = self.epoch_file(group, epoch);
+        let tensor = Checkpoint::open(&path)?.read_named(name)?;
+        let values = tensor.to_f32();
+        let width = values.len() / group.positions.len();
+        let found = values.get(row * width..(row + 1) * width);
+        let found = found.ok_or_else(|| ZooError::malformed(&path, "fewer rows than models"))?;
+        Ok(found.to_vec())
+    }
+}
+
+/// Names and shapes of a network's tensors, in the order of its rows.
+pub fn tensors(net: &Net) -> Vec<TensorInfo> {
+    let layout = net.layout();
+    let info = |entry: &LayoutEntry| TensorInfo {
+        name: entry.name.clone(),
+        dtype: DType::F32,
+        shape: entry.shape.clone(),
+    };
+    layout.entries().iter().map(info).collect()
+}
+
+/// A row as tensors.
+pub fn state_dict(net: &Net, row: &[f32]) -> StateDict {
+    let mut weights = StateDict::new();
+    for entry in net.layout().entries() {
+        weights
+            .insert(entry.name.clone(), Tensor::from_f32(entry.shape.clone(), &row[entry.range()]));
+    }
+    weights
+}
