@@ -96,6 +96,9 @@ fn expect_equal(models: Vec<LaneModel>, dataset: &Dataset, steps: usize) {
     for set in InstructionSet::available() {
         let group = LaneTrainer::new(models.clone(), &images, ImageOrder::Own).unwrap();
         let mut group = group.with_instruction_set(set);
+        // All steps with the kernels that are used here, some with the others.
+        let is_best = set == InstructionSet::best();
+        let steps = if is_best { steps } else { steps / 8 };
         let losses: Vec<_> = (0..steps).map(|_| group.step()).collect();
         for (lane, (model, (expected, weights))) in models.iter().zip(&alone).enumerate() {
             let what = format!("{set:?} {} {:?}", model.net.arch(), model.config.optimizer);
@@ -103,8 +106,10 @@ fn expect_equal(models: Vec<LaneModel>, dataset: &Dataset, steps: usize) {
                 let error = (loss[lane] - expected).abs();
                 assert!(error < 1e-4, "{what} step {step}: {} alone {expected}", loss[lane]);
             }
-            let error = largest_difference(&group.weights(lane), weights);
-            assert!(error < 5e-3, "{what} weights differ by {error}");
+            if is_best {
+                let error = largest_difference(&group.weights(lane), weights);
+                assert!(error < 5e-3, "{what} weights differ by {error}");
+            }
         }
     }
 }
