@@ -29,6 +29,8 @@ enum Source {
     /// Names of the folders.
     Tree(Arc<[String]>),
     Packed(Arc<Packed>),
+    /// Several zoos, and of which of them each model is which.
+    Joined(Arc<[Population]>, Arc<[(usize, usize)]>),
 }
 
 /// What is known about a model besides its weights.
@@ -90,16 +92,37 @@ impl Population {
         Ok(Population { path: path.to_owned(), source, positions: (0..models).collect() })
     }
 
-    /// Where the zoo is.
+    /// Several zoos as one, for instance the parts that several machines have trained.
+    ///
+    /// # Errors
+    /// Models of the same name, or no zoo.
+    pub fn join(parts: Vec<Population>) -> Result<Self, ZooError> {
+        let path = parts.first().map_or_else(PathBuf::new, |part| part.path.clone());
+        let each = parts.iter().enumerate();
+        let mut members: Vec<(usize, usize)> =
+            each.flat_map(|(part, zoo)| (0..zoo.len()).map(move |index| (part, index))).collect();
+        let name = |&(part, index): &(usize, usize)| parts[part].name(index);
+        members.sort_by(|a, b| name(a).cmp(name(b)));
+        if let Some(pair) = members.windows(2).find(|pair| name(&pair[0]) == name(&pair[1])) {
+            let other = &parts[pair[1].0].path;
+            let reason = format!("{} is in {} too", quoted(name(&pair[0])), other.display());
+            return Err(ZooError::malformed(&parts[pair[0].0].path, reason));
+        }
+        let positions = (0..members.len()).collect();
+        Ok(Population { path, source: Source::Joined(parts.into(), members.into()), positions })
+    }
+
+    /// Where the zoo is; the first one of several.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// `tree` or `packed`.
+    /// `tree`, `packed` or `joined`.
     pub fn layout(&self) -> &'static str {
         match self.source {
             Source::Tree(_) => "tree",
             Source::Packed(_) => "packed",
+            Source::Joined(..) => "joined",
         }
     }
 
@@ -108,6 +131,10 @@ impl Population {
         match &self.source {
             Source::Tree(_) => None,
             Source::Packed(packed) => packed.description(),
+            Source::Joined(parts, _) => {
+                let first = parts.first()?.description()?;
+                parts.iter().all(|part| part.description() == Some(first)).then_some(first)
+            }
         }
     }
 
@@ -130,6 +157,7 @@ impl Population {
         match &self.source {
             Source::Tree(names) => &names[position],
             Source::Packed(packed) => packed.name(position),
+            Source::Joined(parts, members) => parts[members[position].0].name(members[position].1),
         }
     }
 
@@ -174,6 +202,10 @@ impl Population {
         match &self.source {
             Source::Tree(_) => tree::model(&self.folder(index), self.name(index)),
             Source::Packed(packed) => packed.model(self.positions[index]),
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                parts[part].model(index)
+            }
         }
     }
 
@@ -188,6 +220,10 @@ impl Population {
         match &self.source {
             Source::Tree(_) => Ok(tree::checkpoint(&self.folder(index), epoch)?.tensors().to_vec()),
             Source::Packed(packed) => Ok(packed.tensors(self.positions[index]).to_vec()),
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                parts[part].tensors(index, epoch)
+            }
         }
     }
 
@@ -202,6 +238,10 @@ impl Population {
         match &self.source {
             Source::Tree(_) => Ok(tree::checkpoint(&self.folder(index), epoch)?.state_dict()?),
             Source::Packed(packed) => packed.weights(self.positions[index], epoch),
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                parts[part].weights(index, epoch)
+            }
         }
     }
 
@@ -213,8 +253,13 @@ impl Population {
     /// # Panics
     /// If there is no model `index`.
     pub fn row(&self, index: usize, epoch: u32) -> Result<Vec<f32>, ZooError> {
-        if let Source::Packed(packed) = &self.source {
-            return packed.row(self.positions[index], epoch);
+        match &self.source {
+            Source::Packed(packed) => return packed.row(self.positions[index], epoch),
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                return parts[part].row(index, epoch);
+            }
+            Source::Tree(_) => {}
         }
         let weights = self.weights(index, epoch)?;
         let row = RowLayout(weights.infos()).row(&weights);

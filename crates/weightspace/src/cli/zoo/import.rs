@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use weightspace::zoo::{self, Survey, ZooDescription};
+use weightspace::zoo::{self, Population, Survey, ZooDescription};
 
 use super::super::output::{self, OutputArgs};
 use super::super::progress::Bar;
@@ -15,12 +15,13 @@ use super::super::{Global, text};
 /// Damaged models that are named.
 const NAMED: usize = 20;
 
-/// Pack a zoo into one file: a published tree of folders, or another packed file
+/// Pack zoos into one file: a published tree of folders, packed files, the parts of a zoo
 #[derive(Args)]
 pub struct Import {
     /// Folder of models, each with params.json, result.json and checkpoint_NNNNNN/checkpoints; or a
-    /// packed file
-    zoo: PathBuf,
+    /// packed file; several are joined
+    #[arg(required = true, value_name = "ZOO")]
+    zoos: Vec<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
     /// Epochs to take [default: those that more than half of the models have]
@@ -51,9 +52,14 @@ struct Skipped {
 }
 
 pub fn run(arguments: &Import, global: &Global) -> anyhow::Result<()> {
-    let Import { zoo, output: OutputArgs { output, force }, .. } = arguments;
+    let Import { zoos, output: OutputArgs { output, force }, .. } = arguments;
     output::check(output, *force)?;
-    let population = super::open(zoo, global)?;
+    let mut parts =
+        zoos.iter().map(|zoo| super::open(zoo, global)).collect::<Result<Vec<_>, _>>()?;
+    let population = match parts.len() {
+        1 => parts.remove(0),
+        _ => Population::join(parts)?,
+    };
     let mut epochs = arguments.epochs.clone();
     epochs.sort_unstable();
     epochs.dedup();
