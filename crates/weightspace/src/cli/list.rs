@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use weightspace::method::METHODS;
+use weightspace::zoo::presets::PRESETS as ZOOS;
 use weightspace_core::basis::BASES;
 use weightspace_core::checkpoint::FORMATS;
 use weightspace_nn::arch;
@@ -23,6 +24,7 @@ struct Tables {
     bases: Vec<Entry>,
     preprocessing: Vec<Preset>,
     training: Vec<Recipe>,
+    zoos: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -114,6 +116,7 @@ impl Tables {
             bases: bases.collect(),
             preprocessing: presets.collect(),
             training: RECIPES.iter().map(recipe).collect(),
+            zoos: ZOOS.iter().map(|z| Entry { name: z.name, title: z.title }).collect(),
         }
     }
 
@@ -147,7 +150,9 @@ impl Tables {
         )?;
         writeln!(out, "\nPresets of train, and the options that they stand for")?;
         let mut recipes = self.training.iter();
-        recipes.try_for_each(|r| writeln!(out, "  {}  {}\n    {}", r.name, r.title, r.flags))
+        recipes.try_for_each(|r| writeln!(out, "  {}  {}\n    {}", r.name, r.title, r.flags))?;
+        let zoos = self.zoos.iter().map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nPresets of zoo train", zoos)
     }
 }
 
