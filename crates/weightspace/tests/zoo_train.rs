@@ -130,16 +130,51 @@ fn a_zoo_is_what_its_description_says() {
     }
 }
 
+/// Networks that do not fit into lanes are trained one by one, with statistics and augmentation.
+#[test]
+fn large_networks_are_trained_too() {
+    let guard = folder();
+    let at = guard.path();
+    let zoo = r#"
+        data = "digits"
+        preprocessing = "unit-pad28"
+        arch = "resnet20"
+        epochs = 2
+        batch = 16
+        images = 48
+        augment = "crop4"
+        schedule = "one-cycle"
+        optimizer = "sgd"
+        learning_rate = [0.01, 1e30]
+        seeds = 5
+    "#;
+    fs::write(at.join("resnet.toml"), zoo).unwrap();
+    done(at, "train --config resnet.toml -o whole.zoo");
+    let population = Population::open(&at.join("whole.zoo")).unwrap();
+    let test = data::open("digits", None, Split::Test).unwrap();
+    let preprocessing = "unit-pad28".parse().unwrap();
+    let model = population.model(0).unwrap();
+    let (net, weights) =
+        (model.spec().unwrap().net(1, 28, 10).unwrap(), population.weights(0, 2).unwrap());
+    assert!(weights.get("bn1.num_batches_tracked").is_some(), "statistics are part of a row");
+    let engine = Engine::new(&net, &weights).unwrap();
+    let found = evaluate::accuracy(&engine, &test, None, &preprocessing, &|_| ()).unwrap();
+    assert_eq!(found.accuracy() as f32, model.metrics[2].test_accuracy);
+    assert!(model.metrics[2].train_loss < model.metrics[0].train_loss);
+    // The other one diverges, and stays so.
+    let lost = population.model(1).unwrap();
+    assert!(lost.metrics[2].test_loss.is_nan() && lost.metrics[0].test_loss.is_finite());
+    assert_eq!(population.without_nan().unwrap().1, [lost.name]);
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused() {
     let guard = folder();
     let at = guard.path();
-    fs::write(at.join("bn.toml"), ZOO.replace("zoo-cnn", "resnet20")).unwrap();
     fs::write(at.join("many.toml"), ZOO.replace("images = 200", "images = 2000")).unwrap();
     for (line, part) in [
         ("train --preset mnist -o z", "unknown preset 'mnist'"),
         ("train --config many.toml -o z", "2100 images are wanted"),
-        ("train --config bn.toml -o z", "lanes"),
         ("train --config zoo.toml --shard 3/3 -o z", "shard"),
         ("train --config zoo.toml --seeds 9-1 -o z", "seeds"),
         ("train -o z", "--preset"),

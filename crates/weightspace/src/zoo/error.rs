@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use weightspace_core::CheckpointError;
 use weightspace_nn::lanes::LaneError;
+use weightspace_nn::train::TrainError;
 
 use crate::workplace::WorkplaceError;
 
@@ -49,6 +50,9 @@ pub enum ZooError {
     /// Models cannot be trained in lanes, or on these images.
     #[error(transparent)]
     Lanes(#[from] LaneError),
+    /// A model cannot be trained alone, or on these images.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// The folder of the work cannot be used.
     #[error(transparent)]
     Workplace(#[from] WorkplaceError),

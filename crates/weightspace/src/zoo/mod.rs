@@ -1,8 +1,8 @@
 //! Model zoos: populations of networks of one architecture, with their weights at several epochs.
 //!
 //! A zoo is made from a [`ZooDescription`], which says what its models ([`ModelSpec`]) are; its models
-//! are divided among machines by [`Shard`]. On disk it is a [tree](tree) of folders as the published
-//! zoos are, or one [packed](packed) file; a [`Population`] reads both, model by model. [`index`]
+//! are divided among machines by [`Shard`]. On disk it is a [tree] of folders as the published
+//! zoos are, or one [packed] file; a [`Population`] reads both, model by model. [`index`]
 //! makes a table of it, [`stats`] what can be said in numbers and pictures.
 //!
 //! ```

@@ -19,7 +19,7 @@ use super::super::{Global, Outcome, output, text};
 
 /// Train a zoo: every combination of the settings that a description names
 ///
-/// Small networks are trained sixteen at a time, one group per thread. The same command continues what was
+/// Small networks are trained sixteen at a time, others one by one, on every thread. The same command continues what was
 /// interrupted; the work is kept in OUTPUT.work until the zoo is written. With --shard each of several machines
 /// trains its part; `zoo import` makes one zoo of the parts.
 #[derive(Args)]
@@ -112,9 +112,7 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
         }
     }
     let open = |split| data::open(&description.data, global.data_dir(), split);
-    let (train, test) = (open(Split::Train)?, open(Split::Test).ok());
-    let images = ZooImages::new(&description, &train, test.as_ref())?;
-    drop((train, test));
+    let images = ZooImages::new(&description, open(Split::Train)?, open(Split::Test).ok())?;
     let mut folder = arguments.output.clone().unwrap_or_default().into_os_string();
     folder.push(".work");
     let place = Workplace::new(folder.into(), arguments.force);

@@ -9,13 +9,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use weightspace_core::checkpoint::write_safetensors;
-use weightspace_core::{Checkpoint, DType, LayoutEntry, StateDict, Tensor, TensorInfo};
-use weightspace_nn::Net;
-use weightspace_nn::lanes::{ImageOrder, LANES, LaneModel, LaneTrainer};
-use weightspace_nn::train::Score;
+use weightspace_core::{Checkpoint, StateDict, Tensor};
+use weightspace_nn::init::Initialisation;
+use weightspace_nn::lanes::{ImageOrder, LaneModel};
+use weightspace_nn::{ModelState, Net};
 
 use super::ZooTraining;
+use super::alone::Alone;
+use super::images::{Part, Source};
+use super::in_lanes::InLanes;
+use super::members::{Members, Scores};
 use crate::zoo::description::Order;
+use crate::zoo::row::RowLayout;
 use crate::zoo::{EpochMetrics, ModelSpec, Shard, ZooError};
 
 const WEIGHTS: &str = "weights";
@@ -37,7 +42,7 @@ pub struct Group {
 impl Group {
     /// The groups of a part of a zoo: models of a group share activation and dropout, so that no lane computes what
     /// only another one needs.
-    pub fn divide(specs: &[ModelSpec], shard: Shard) -> Vec<Group> {
+    pub fn divide(specs: &[ModelSpec], shard: Shard, size: usize) -> Vec<Group> {
         let mut alike: BTreeMap<(&str, u32), Vec<usize>> = BTreeMap::new();
         for position in shard.positions(specs.len()) {
             let spec = &specs[position];
@@ -46,7 +51,7 @@ impl Group {
                 .or_default()
                 .push(position);
         }
-        let chunks = alike.values().flat_map(|positions| positions.chunks(LANES));
+        let chunks = alike.values().flat_map(|positions| positions.chunks(size));
         let group = |(number, positions): (usize, &[usize])| Group {
             number,
             positions: positions.to_vec(),
@@ -83,32 +88,52 @@ impl ZooTraining<'_> {
         }
         let folder = self.folder(group);
         fs::create_dir_all(&folder).map_err(ZooError::io(&folder))?;
-        let state = folder.join(STATE);
-        let order = match self.description.order {
-            Order::Own => ImageOrder::Own,
-            Order::Shared => ImageOrder::Shared(self.description.data_seed),
-        };
-        let mut trainer = LaneTrainer::new(self.lane_models(group)?, &self.images.train, order)?;
-        if state.exists() {
-            trainer.restore(&state)?;
-            done(trainer.epoch() as usize);
-        } else {
-            let scores = trainer.evaluate(&self.images.train);
-            self.write_epoch(group, &trainer, &scores)?;
+        match &self.images.source {
+            Source::Lanes(images) => {
+                let order = match self.description.order {
+                    Order::Own => ImageOrder::Own,
+                    Order::Shared => ImageOrder::Shared(self.description.data_seed),
+                };
+                let models = self.lane_models(group)?;
+                let members = InLanes::new(models, images, order, folder.join(STATE))?;
+                self.drive(group, members, stop, done)
+            }
+            Source::Datasets(images) => {
+                let position = group.positions[0];
+                let (spec, net) = (&self.specs[position], self.net(position)?);
+                let config = spec.train_config(self.description.epochs, self.description.batch);
+                let start = ModelState::initial(&net, spec.initialisation, spec.seed);
+                let members = Alone::new(&net, start, config, images, &folder)?;
+                self.drive(group, members, stop, done)
+            }
         }
-        while !trainer.is_finished() {
+    }
+
+    fn drive(
+        &self,
+        group: &Group,
+        mut members: impl Members,
+        stop: &dyn Fn() -> bool,
+        done: &dyn Fn(usize),
+    ) -> Result<bool, ZooError> {
+        if members.restore()? {
+            done(members.epoch() as usize);
+        } else {
+            let scores = members.evaluate(Part::Train)?.unwrap_or_default();
+            self.write_epoch(group, &mut members, &scores)?;
+        }
+        while !members.is_finished() {
             let saved = Instant::now();
-            let Some(epoch) = trainer.run_epoch(&|| stop() || saved.elapsed() > SAVED_EVERY) else {
-                trainer.save(&state)?;
-                if stop() {
-                    return Ok(false);
-                }
-                continue;
-            };
-            self.write_epoch(group, &trainer, &epoch)?;
+            let scores = members.run_epoch(&|| stop() || saved.elapsed() > SAVED_EVERY)?;
+            if let Some(scores) = scores {
+                self.write_epoch(group, &mut members, &scores)?;
+                done(1);
+            }
             // After what it says is done.
-            trainer.save(&state)?;
-            done(1);
+            members.save()?;
+            if stop() && !members.is_finished() {
+                return Ok(false);
+            }
         }
         Ok(true)
     }
@@ -127,26 +152,22 @@ impl ZooTraining<'_> {
     fn write_epoch(
         &self,
         group: &Group,
-        trainer: &LaneTrainer<'_>,
-        train: &[Score],
+        members: &mut impl Members,
+        train: &[Scores],
     ) -> Result<(), ZooError> {
-        let epoch = trainer.epoch();
-        let on = |images: &Option<_>| images.as_ref().map(|images| trainer.evaluate(images));
-        let (validation, test) = (on(&self.images.validation), on(&self.images.test));
-        let mut values = Vec::new();
-        for model in 0..trainer.model_count() {
-            let of = |scores: Option<&[Score]>| match scores {
-                Some(scores) => [scores[model].loss as f32, scores[model].accuracy() as f32],
-                None => [f32::NAN; 2],
-            };
-            let of_all = [of(Some(train)), of(validation.as_deref()), of(test.as_deref())];
-            values.extend(of_all.concat());
-        }
-        let models = trainer.model_count();
+        let epoch = members.epoch();
+        let (validation, test) =
+            (members.evaluate(Part::Validation)?, members.evaluate(Part::Test)?);
+        let models = group.positions.len();
+        let values = (0..models).flat_map(|model| {
+            let of = |scores: Option<&[Scores]>| scores.map_or([f32::NAN; 2], |all| all[model]);
+            [of(Some(train)), of(validation.as_deref()), of(test.as_deref())].concat()
+        });
+        let values: Vec<f32> = values.collect();
         let mut tensors = StateDict::new();
         tensors.insert(METRICS, Tensor::from_f32(vec![models, 6], &values));
         if self.description.checkpoint_epochs().contains(&epoch) {
-            let rows: Vec<f32> = (0..models).flat_map(|model| trainer.weights(model)).collect();
+            let rows = members.rows()?.concat();
             tensors.insert(WEIGHTS, Tensor::from_f32(vec![models, rows.len() / models], &rows));
         }
         let file = self.epoch_file(group, epoch);
@@ -189,22 +210,7 @@ impl ZooTraining<'_> {
 }
 
 /// Names and shapes of a network's tensors, in the order of its rows.
-pub fn tensors(net: &Net) -> Vec<TensorInfo> {
-    let layout = net.layout();
-    let info = |entry: &LayoutEntry| TensorInfo {
-        name: entry.name.clone(),
-        dtype: DType::F32,
-        shape: entry.shape.clone(),
-    };
-    layout.entries().iter().map(info).collect()
-}
-
-/// A row as tensors.
-pub fn state_dict(net: &Net, row: &[f32]) -> StateDict {
-    let mut weights = StateDict::new();
-    for entry in net.layout().entries() {
-        weights
-            .insert(entry.name.clone(), Tensor::from_f32(entry.shape.clone(), &row[entry.range()]));
-    }
-    weights
+pub fn layout(net: &Net) -> RowLayout {
+    let state = ModelState::initial(net, Initialisation::default(), 0);
+    RowLayout(state.to_state_dict(net).infos())
 }

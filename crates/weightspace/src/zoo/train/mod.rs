@@ -1,7 +1,10 @@
-//! Training of a whole zoo: groups of models in lanes, one group per thread.
+//! Training of a whole zoo: groups of models in lanes, or models alone where lanes cannot train them, one per thread.
 
+mod alone;
 mod group;
 mod images;
+mod in_lanes;
+mod members;
 mod record;
 
 use std::path::Path;
@@ -11,7 +14,6 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use weightspace_nn::Net;
-use weightspace_nn::lanes::LaneTrainer;
 
 use self::group::Group;
 pub use self::images::ZooImages;
@@ -65,7 +67,7 @@ impl<'a> ZooTraining<'a> {
     /// The models of a part, to be trained in a place that remembers what is done.
     ///
     /// # Errors
-    /// A network that lanes do not have or that does not fit the images, and a place that is another zoo's.
+    /// A network that cannot be or that does not fit the images.
     pub fn new(
         description: &'a ZooDescription,
         images: &'a ZooImages,
@@ -73,7 +75,7 @@ impl<'a> ZooTraining<'a> {
         place: &'a Workplace,
     ) -> Result<Self, ZooError> {
         let specs = description.models()?;
-        let groups = Group::divide(&specs, shard);
+        let groups = Group::divide(&specs, shard, images.group_size());
         let training = ZooTraining { description, images, place, specs, groups };
         for group in &training.groups {
             training.check(group)?;
@@ -83,8 +85,7 @@ impl<'a> ZooTraining<'a> {
 
     fn check(&self, group: &Group) -> Result<(), ZooError> {
         for &position in &group.positions {
-            let net = self.net(position)?;
-            LaneTrainer::supports(&net)?;
+            self.net(position)?;
         }
         Ok(())
     }
@@ -188,7 +189,7 @@ impl<'a> ZooTraining<'a> {
             Ok(PackedModel {
                 name: self.specs[position].name(position),
                 params: self.params(position),
-                tensors: group::tensors(&self.net(position)?),
+                tensors: group::layout(&self.net(position)?).0,
                 metrics: self.metrics(group, lane)?,
             })
         });
@@ -207,10 +208,10 @@ impl<'a> ZooTraining<'a> {
         for &(position, group, lane) in members {
             let name = self.specs[position].name(position);
             let writer = ModelWriter::create(path, &name, &self.params(position))?;
-            let net = self.net(position)?;
+            let layout = group::layout(&self.net(position)?);
             for epoch in self.description.checkpoint_epochs() {
                 let row = self.row(group, lane, epoch)?;
-                writer.write_checkpoint(epoch, &group::state_dict(&net, &row))?;
+                writer.write_checkpoint(epoch, &layout.state_dict(&row))?;
             }
             writer.write_metrics(&self.metrics(group, lane)?)?;
         }
