@@ -453,6 +453,7 @@ fn list_names_everything() {
         "methods",
         "preprocessing",
         "training",
+        "zoos",
     ];
     assert_eq!(keys(&json), expected);
     let text = done("list", &[]).stdout;
