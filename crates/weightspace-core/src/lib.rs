@@ -19,6 +19,7 @@ pub mod predictor;
 pub mod random;
 pub mod state_dict;
 pub mod tensor;
+mod text;
 
 pub use atomic_file::AtomicFile;
 pub use checkpoint::{Checkpoint, CheckpointError};
@@ -28,3 +29,4 @@ pub use instruction_set::InstructionSet;
 pub use layout::{Layout, LayoutEntry};
 pub use state_dict::StateDict;
 pub use tensor::{DType, Tensor, TensorInfo};
+pub use text::quoted;

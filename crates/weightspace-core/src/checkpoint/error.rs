@@ -66,24 +66,4 @@ macro_rules! reason {
 }
 pub(super) use reason;
 
-/// A name out of a file as it may stand in a message: quoted, control characters escaped, and cut
-/// when it is absurdly long.
-pub(super) fn quoted(name: &str) -> String {
-    const LONGEST: usize = 120;
-    match name.char_indices().nth(LONGEST) {
-        None => format!("{name:?}"),
-        Some((end, _)) => format!("{:?}...", &name[..end]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_names_are_one_short_line_of_printable_characters() {
-        assert_eq!(quoted("fc.weight"), "\"fc.weight\"");
-        assert_eq!(quoted("a\n\x1b[31mb\0"), r#""a\n\u{1b}[31mb\0""#);
-        assert_eq!(quoted(&"ü".repeat(200)).chars().count(), 120 + 5);
-    }
-}
+pub(super) use crate::text::quoted;

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::bytes::{Cursor, put_varint};
 use super::error::{Reason, refuse};
-use super::table::{Entry, Storage, quoted};
+use super::table::{Entry, Storage};
 use super::{limits, raw};
 use crate::predictor::{
     self, AXES, CoordinateScale, Encoding, Grid, LAYERS, Order, OrderKind, PredictorError, Tiling,
 };
 use crate::tensor::DType;
+use crate::text::quoted;
 
 /// What an order's byte has besides if the tensor has a mask.
 const MASKED: u8 = 16;

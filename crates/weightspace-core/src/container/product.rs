@@ -1,8 +1,9 @@
 //! Tensors that are the product of two inner ones.
 
 use super::error::{Reason, refuse};
-use super::table::{Entry, Storage, quoted};
+use super::table::{Entry, Storage};
 use crate::tensor::{DType, TensorInfo};
+use crate::text::quoted;
 
 /// What the names of the factors add to that of their product.
 pub(super) const SUFFIXES: [&str; 2] = [".u", ".v"];

@@ -3,10 +3,11 @@
 use super::bytes::{Cursor, put_varint};
 use super::error::{Reason, refuse};
 use super::limits;
-use super::table::{Entry, Storage, quoted};
+use super::table::{Entry, Storage};
 use crate::basis::{BASES, Basis, ProjectedTensor, Projection, Segment, Start};
 use crate::entropy::planes::{MAX_PLANES, PlaneSection};
 use crate::random::Key;
+use crate::text::quoted;
 
 /// What a projection's random numbers follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::error::{Reason, refuse};
 use super::{Method, limits, product, raw};
 use crate::entropy::MAX_BIT_LENGTH;
 use crate::tensor::{DType, TensorInfo};
+use crate::text::quoted;
 
 /// One tensor as the table describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,13 +327,5 @@ pub(super) fn check_expansion(entries: &[Entry], bytes: usize) -> Result<(), Rea
             "{found} elements of products and predictions are too many for {bytes} bytes, the limit is {most}"
         ),
         false => Ok(()),
-    }
-}
-
-/// A name as it may stand in a message: quoted, control characters escaped, not too long.
-pub(crate) fn quoted(name: &str) -> String {
-    match name.char_indices().nth(120) {
-        None => format!("{name:?}"),
-        Some((end, _)) => format!("{:?}...", &name[..end]),
     }
 }

@@ -11,13 +11,14 @@ use super::order::Permutations;
 use super::plan::Plan;
 use super::predictor::{self, Predicted};
 use super::projection::{self, PlaneInfo, Projected};
-use super::table::{self, Entry, Storage, quoted};
+use super::table::{self, Entry, Storage};
 use super::{Coding, Header, Method, Quantized, limits, product, raw};
 use crate::atomic_file::AtomicFile;
 use crate::entropy::planes::{self, MAX_PLANES};
 use crate::entropy::{self, Alphabet, MAX_BIT_LENGTH};
 use crate::parallel;
 use crate::tensor::TensorInfo;
+use crate::text::quoted;
 
 /// Writes a `.wsp` file, whole or not at all; returns its size in bytes.
 ///

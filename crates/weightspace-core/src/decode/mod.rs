@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::container::error::{Reason, refuse};
-use crate::container::table::{Entry, Storage, quoted};
+use crate::container::table::{Entry, Storage};
 use crate::container::{WspError, WspFile};
 use crate::predictor::{Order, Tiling};
 use crate::random::Key;
 use crate::state_dict::StateDict;
 use crate::tensor::{Tensor, TensorInfo};
+use crate::text::quoted;
 use expansion::Expansion;
 use prediction::Prediction;
 use rows::StoredRows;

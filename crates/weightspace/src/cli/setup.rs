@@ -1,5 +1,6 @@
 //! A network together with the images that it is run on.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -143,4 +144,10 @@ fn describe(shape: Shape) -> String {
         Shape::Tokens { count, width } => format!("{count} tokens of {width}"),
         Shape::Vector(len) => format!("{len} values"),
     }
+}
+
+/// The test images of a data set; `None` if it has none but the training images.
+pub fn test_images(data: &str, data_dir: Option<&Path>) -> anyhow::Result<Option<Dataset>> {
+    let images = data::open(data, data_dir, Split::Test)?;
+    Ok(Some(images).filter(|images| images.split() == Some(Split::Test)))
 }

@@ -72,13 +72,3 @@ impl ZooError {
         ZooError::Malformed { path: path.to_owned(), reason: reason.to_string() }
     }
 }
-
-/// A text out of a file as it may stand in a message: quoted, control characters escaped, cut when it
-/// is long.
-pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 120;
-    match text.char_indices().nth(LONGEST) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-    }
-}

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weightspace_core::{StateDict, TensorInfo};
+use weightspace_core::{StateDict, TensorInfo, quoted};
 use weightspace_nn::data::split_train_validation;
 
-use super::error::quoted;
 use super::metrics::EpochMetrics;
 use super::packed::Packed;
 use super::params::Params;

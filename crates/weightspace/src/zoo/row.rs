@@ -1,9 +1,7 @@
 //! A network's tensors as one row of numbers.
 
 use serde::{Deserialize, Serialize};
-use weightspace_core::{DType, StateDict, Tensor, TensorInfo};
-
-use super::error::quoted;
+use weightspace_core::{DType, StateDict, Tensor, TensorInfo, quoted};
 
 /// Names, types and shapes of a network's tensors, which stand end to end in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::TrainConfig;
 
 use super::ZooError;
-use super::error::quoted;
 use super::params::{self, Params};
+use weightspace_core::quoted;
 
 /// What one model of a zoo is: its value on each of the axes along which zoos vary.
 #[derive(Clone, Debug, PartialEq)]

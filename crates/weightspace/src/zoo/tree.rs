@@ -15,12 +15,12 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use weightspace_core::checkpoint::write_safetensors;
-use weightspace_core::{AtomicFile, Checkpoint, StateDict};
+use weightspace_core::{AtomicFile, Checkpoint, StateDict, quoted};
 
+use super::ZooError;
 use super::metrics::{self, EpochMetrics};
 use super::params::{self, Params};
 use super::population::Model;
-use super::{ZooError, error::quoted};
 
 /// File of a model's parameters.
 const PARAMS: &str = "params.json";

@@ -20,6 +20,7 @@ use super::record::Record;
 use crate::cli::Global;
 use crate::cli::model::{ArchChoice, Model};
 use crate::cli::progress::Bar;
+use crate::cli::setup;
 
 /// Everything that a run reads.
 pub struct Inputs {
@@ -110,9 +111,7 @@ impl Inputs {
 
     /// The test images; `None` if the data set has none but the training images.
     pub fn test_images(&self) -> anyhow::Result<Option<Dataset>> {
-        let name = self.config.data.as_deref().unwrap_or_default();
-        let images = data::open(name, self.data_dir.as_deref(), Split::Test)?;
-        Ok(Some(images).filter(|images| images.split() == Some(Split::Test)))
+        setup::test_images(self.data(), self.data_dir.as_deref())
     }
 
     /// Steps and start of training on a grid.

@@ -15,6 +15,7 @@ use weightspace_nn::data::{self, Split};
 
 use super::super::interruption::Interruption;
 use super::super::progress::Bar;
+use super::super::setup::test_images;
 use super::super::{Global, Outcome, output, text};
 
 /// Train a zoo: every combination of the settings that a description names
@@ -111,8 +112,9 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
             LayoutName::Tree => super::make_folder(output, arguments.force)?,
         }
     }
-    let open = |split| data::open(&description.data, global.data_dir(), split);
-    let images = ZooImages::new(&description, open(Split::Train)?, open(Split::Test).ok())?;
+    let train = data::open(&description.data, global.data_dir(), Split::Train)?;
+    let test = test_images(&description.data, global.data_dir())?;
+    let images = ZooImages::new(&description, train, test)?;
     let mut folder = arguments.output.clone().unwrap_or_default().into_os_string();
     folder.push(".work");
     let place = Workplace::new(folder.into(), arguments.force);
@@ -150,7 +152,7 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
     let report = Report {
         models: training.model_count(),
         epochs: description.epochs,
-        parameters: training.parameter_count(),
+        parameters: training.row_len(),
         seconds: start.elapsed().as_secs_f64(),
         output,
     };
@@ -194,7 +196,7 @@ fn plan(
     global: &Global,
 ) -> anyhow::Result<Outcome> {
     let [training_images, validation_images, test_images] = images.counts();
-    let (models, parameters) = (training.model_count(), training.parameter_count());
+    let (models, parameters) = (training.model_count(), training.row_len());
     let rows = models * description.checkpoint_epochs().len();
     let bytes = 4 * (rows * parameters) as u64;
     let epochs = description.epochs;

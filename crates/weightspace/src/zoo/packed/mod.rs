@@ -7,13 +7,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weightspace_core::{Checkpoint, DType, StateDict, TensorInfo};
+use weightspace_core::{Checkpoint, DType, StateDict, TensorInfo, quoted};
 
 pub(super) use write::different_size;
 pub use write::{PackedModel, PackedWriter};
 
 use super::ZooError;
-use super::error::quoted;
 use super::metrics::EpochMetrics;
 use super::params::{self, Params};
 use super::population::Model;

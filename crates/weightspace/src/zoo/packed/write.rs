@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use weightspace_core::checkpoint::SafetensorsWriter;
-use weightspace_core::{DType, StateDict, TensorInfo};
+use weightspace_core::{DType, StateDict, TensorInfo, quoted};
 
 use super::super::ZooError;
-use super::super::error::quoted;
 use super::super::metrics::EpochMetrics;
 use super::super::params::Params;
 use super::super::row::RowLayout;

@@ -49,6 +49,19 @@ impl<'a> Alone<'a> {
         Ok(Alone { trainer, net, images, folder, diverged: None })
     }
 
+    /// The mean loss of an epoch, unless `stop` said so before its end.
+    fn train_epoch(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<f64>, TrainError> {
+        let epoch = self.trainer.position().epoch;
+        while self.trainer.position().epoch == epoch {
+            if stop() {
+                return Ok(None);
+            }
+            self.trainer.step()?;
+        }
+        // Weights may have stopped being finite in the last step.
+        Ok(self.trainer.evaluate()?.train_loss)
+    }
+
     fn state(&mut self) -> StateDict {
         self.trainer.current().to_state_dict(self.net)
     }
@@ -70,20 +83,14 @@ impl Members for Alone<'_> {
             return Ok(Some(vec![UNKNOWN]));
         }
         let epoch = self.trainer.position().epoch;
-        while self.trainer.position().epoch == epoch {
-            if stop() {
-                return Ok(None);
+        match self.train_epoch(stop) {
+            Ok(loss) => Ok(loss.map(|loss| vec![[loss as f32, f32::NAN]])),
+            Err(TrainError::Diverged { .. }) => {
+                self.diverged = Some(epoch + 1);
+                Ok(Some(vec![UNKNOWN]))
             }
-            match self.trainer.step() {
-                Err(TrainError::Diverged { .. }) => {
-                    self.diverged = Some(epoch + 1);
-                    return Ok(Some(vec![UNKNOWN]));
-                }
-                done => done?,
-            }
+            Err(error) => Err(error.into()),
         }
-        let loss = self.trainer.evaluate()?.train_loss.unwrap_or(f64::NAN);
-        Ok(Some(vec![[loss as f32, f32::NAN]]))
     }
 
     fn evaluate(&mut self, part: Part) -> Result<Option<Vec<Scores>>, ZooError> {

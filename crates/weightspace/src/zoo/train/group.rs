@@ -200,12 +200,21 @@ impl ZooTraining<'_> {
         row: usize,
     ) -> Result<Vec<f32>, ZooError> {
         let path = self.epoch_file(group, epoch);
-        let tensor = Checkpoint::open(&path)?.read_named(name)?;
-        let values = tensor.to_f32();
-        let width = values.len() / group.positions.len();
-        let found = values.get(row * width..(row + 1) * width);
-        let found = found.ok_or_else(|| ZooError::malformed(&path, "fewer rows than models"))?;
-        Ok(found.to_vec())
+        let file = Checkpoint::open(&path)?;
+        let index = file.tensors().iter().position(|info| info.name == name);
+        let index = index.ok_or_else(|| ZooError::malformed(&path, format!("no tensor {name}")))?;
+        let &[models, width] = &file.tensors()[index].shape[..] else {
+            return Err(ZooError::malformed(&path, format!("tensor {name} is no matrix")));
+        };
+        if models != group.positions.len() {
+            let expected = group.positions.len();
+            return Err(ZooError::malformed(
+                &path,
+                format!("{models} models, expected {expected}"),
+            ));
+        }
+        let values = file.read_elements(index, row * width..(row + 1) * width)?;
+        Ok(values.to_f32().into_owned())
     }
 }
 

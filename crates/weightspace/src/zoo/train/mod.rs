@@ -95,10 +95,12 @@ impl<'a> ZooTraining<'a> {
         self.groups.iter().map(|group| group.positions.len()).sum()
     }
 
-    /// Weights of one model.
-    pub fn parameter_count(&self) -> usize {
+    /// Elements of the row of one model: its weights, and statistics where it has such.
+    pub fn row_len(&self) -> usize {
         let first = self.groups.first().and_then(|group| group.positions.first());
-        first.and_then(|&position| self.net(position).ok()).map_or(0, |net| net.parameter_count())
+        first
+            .and_then(|&position| self.net(position).ok())
+            .map_or(0, |net| group::layout(&net).len())
     }
 
     fn net(&self, position: usize) -> Result<Net, ZooError> {
