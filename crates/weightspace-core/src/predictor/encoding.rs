@@ -1,9 +1,12 @@
 //! What a predictor sees of a coordinate.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::sine::sin_cos_pi;
 use super::{CoordinateScale, PredictorError};
+use crate::quoted;
 
 /// How a coordinate becomes the inputs of a predictor. The inputs are those of the three axes end to
 /// end: layer, filter, tile.
@@ -103,10 +106,53 @@ impl Encoding {
     }
 }
 
+/// `positional:LEVELS:BASE` (`positional` alone is [`Encoding::NERN`]), `chebyshev:DEGREE`, `tables:WIDTH` or
+/// `direct-tables`.
+impl FromStr for Encoding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split(':').collect();
+        let found = match words[..] {
+            ["positional"] => Some(Encoding::NERN),
+            ["positional", levels, base] => levels
+                .parse()
+                .ok()
+                .zip(base.parse().ok())
+                .map(|(levels, base)| Encoding::Positional { levels, base }),
+            ["chebyshev", degree] => {
+                degree.parse().ok().map(|degree| Encoding::Chebyshev { degree })
+            }
+            ["tables", width] => width.parse().ok().map(|width| Encoding::Tables { width }),
+            ["direct-tables"] => Some(Encoding::DirectTables),
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            format!(
+                "{} is none of positional:LEVELS:BASE, chebyshev:DEGREE, tables:WIDTH, direct-tables",
+                quoted(text)
+            )
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::f64::consts::PI;
+
+    #[test]
+    fn encodings_have_names() {
+        let parse = |text: &str| text.parse::<Encoding>();
+        assert_eq!(parse("positional"), Ok(Encoding::NERN));
+        assert_eq!(parse("positional:40:0.76"), Ok(Encoding::NERN));
+        assert_eq!(parse("chebyshev:8"), Ok(Encoding::Chebyshev { degree: 8 }));
+        assert_eq!(parse("tables:16"), Ok(Encoding::Tables { width: 16 }));
+        assert_eq!(parse("direct-tables"), Ok(Encoding::DirectTables));
+        for wrong in ["", "tables", "tables:x", "chebyshev:8:9", "siren"] {
+            assert!(parse(wrong).unwrap_err().contains("is none of"), "{wrong}");
+        }
+    }
 
     #[test]
     fn positional_features_are_sines_of_powers() {

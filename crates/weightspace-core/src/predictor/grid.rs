@@ -1,13 +1,19 @@
 //! The coordinates of all tiles of a network.
 
 use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::{Order, PredictorError, Tiling};
+use crate::quoted;
 
 /// How positions become coordinates. The discriminants are the codes in files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CoordinateScale {
     /// Within [0, 1) of every tensor: (t / T, f / filters of the tensor, i / tiles of a filter of it).
+    #[default]
     Local = 0,
     /// Within [0, 1) of the network: (t / T, f / most filters, i / most tiles of a filter).
     Global = 1,
@@ -19,6 +25,26 @@ impl CoordinateScale {
     /// Every scale; the position of each is its code in files.
     pub const ALL: [CoordinateScale; 3] =
         [CoordinateScale::Local, CoordinateScale::Global, CoordinateScale::Raw];
+
+    /// Its name in configurations.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CoordinateScale::Local => "local",
+            CoordinateScale::Global => "global",
+            CoordinateScale::Raw => "raw",
+        }
+    }
+}
+
+impl FromStr for CoordinateScale {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|scale| scale.name() == text);
+        found.ok_or_else(|| {
+            format!("{} is none of {}", quoted(text), Self::ALL.map(Self::name).join(", "))
+        })
+    }
 }
 
 /// Names of the axes, in the order of their coordinates.

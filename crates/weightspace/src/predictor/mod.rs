@@ -32,6 +32,6 @@ pub use recipe::{
 pub use reconstruction::{Objective, Reconstruction, ReconstructionConfig};
 pub use rounds::{Reconstructed, Round, progressive};
 pub use stored::{StoredError, StoredPredictor};
-pub use target::{Coordinates, Target, TargetConfig, TargetError, TargetTensor};
+pub use target::{Target, TargetConfig, TargetError, TargetTensor};
 pub use tour::{Similarity, tour};
 pub use tuning::{RoundedPredictor, TuningConfig, TuningError, TuningPlan};

@@ -1,13 +1,13 @@
 //! From a `.wsp` file back to a predictor that can be trained on.
 
 use weightspace_core::container::PredictorInfo;
-use weightspace_core::predictor::{CoordinateScale, PredictorError};
+use weightspace_core::predictor::PredictorError;
 use weightspace_core::{DecodeOptions, StateDict, WspError, WspFile};
 use weightspace_nn::Net;
 
 use super::order::freely_ordered;
 use super::target::Place;
-use super::{Coordinates, Model, ModelConfig, Target, TargetError};
+use super::{Model, ModelConfig, Target, TargetError};
 
 /// A predictor that a file holds, and what it is to give.
 #[derive(Clone, Debug)]
@@ -67,11 +67,7 @@ impl StoredPredictor {
             Place { name, tiling, order, scale: info.scale, mask }
         });
         let places: Vec<Place> = places.collect();
-        let coordinates = match info.coordinates {
-            CoordinateScale::Local => Coordinates::Local,
-            CoordinateScale::Global => Coordinates::Global,
-            CoordinateScale::Raw => Coordinates::Raw,
-        };
+        let coordinates = info.coordinates;
         let target = Target::at(net, original.clone(), places.clone(), coordinates)?;
         let names: Vec<_> = places.iter().map(|place| (&place.name[..], &place.tiling)).collect();
         let ordered = freely_ordered(net, &names, original);

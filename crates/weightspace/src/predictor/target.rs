@@ -16,7 +16,7 @@ pub struct TargetConfig {
     /// Order of the tiles.
     pub ordering: Ordering,
     /// How positions become coordinates.
-    pub coordinates: Coordinates,
+    pub coordinates: CoordinateScale,
     /// Largest side of the convolutions' kernels that are predicted.
     pub largest_kernel: usize,
     /// Predict convolutions of 1 x 1, too.
@@ -35,35 +35,12 @@ impl Default for TargetConfig {
     fn default() -> Self {
         TargetConfig {
             ordering: Ordering::Free,
-            coordinates: Coordinates::Local,
+            coordinates: CoordinateScale::Local,
             largest_kernel: 3,
             pointwise: true,
             linear_tile: None,
             scales: false,
             mask: false,
-        }
-    }
-}
-
-/// [`CoordinateScale`] as configurations hold it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Coordinates {
-    /// Within every tensor, 0 to 1.
-    #[default]
-    Local,
-    /// Within the network, 0 to 1.
-    Global,
-    /// As they are.
-    Raw,
-}
-
-impl From<Coordinates> for CoordinateScale {
-    fn from(coordinates: Coordinates) -> Self {
-        match coordinates {
-            Coordinates::Local => CoordinateScale::Local,
-            Coordinates::Global => CoordinateScale::Global,
-            Coordinates::Raw => CoordinateScale::Raw,
         }
     }
 }
@@ -172,7 +149,7 @@ impl Target {
         net: &Net,
         state: StateDict,
         places: Vec<Place>,
-        coordinates: Coordinates,
+        coordinates: CoordinateScale,
     ) -> Result<Self, TargetError> {
         let weights = flat(net, &state)?;
         let layout = net.layout();
@@ -187,7 +164,7 @@ impl Target {
             tensors.push(TargetTensor { name, weights, scale, mask });
             tilings.push((tiling, order));
         }
-        let grid = Grid::new(tilings, coordinates.into())?;
+        let grid = Grid::new(tilings, coordinates)?;
         let head = grid.tensors().iter().map(|(tiling, _)| tiling.tile).max().unwrap_or(1);
         Ok(Target { grid, tensors, head, weights, state })
     }

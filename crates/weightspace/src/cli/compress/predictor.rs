@@ -10,6 +10,7 @@ use weightspace::predictor::{
     self, Ordering, Original, PRESETS, PhaseObserver, Product, Recipe, RecipeError,
 };
 use weightspace::workplace::Workplace;
+use weightspace_core::predictor::{CoordinateScale, Encoding};
 use weightspace_nn::Net;
 use weightspace_nn::train::{Observer, Progress};
 
@@ -30,6 +31,14 @@ pub struct PredictorArgs {
     /// Order of the kernels: identity, free, axes, in-filter or cross-filter
     #[arg(long, value_name = "ORDER")]
     order: Option<Ordering>,
+    /// How layer, filter and channel become coordinates: local (0 to 1 in every tensor), global (0 to 1 in the
+    /// network) or raw (as they are)
+    #[arg(long, value_name = "SCALE")]
+    coordinates: Option<CoordinateScale>,
+    /// What the predictor sees of a coordinate: positional:LEVELS:BASE, chebyshev:DEGREE, tables:WIDTH or
+    /// direct-tables
+    #[arg(long, value_name = "E")]
+    encoding: Option<Encoding>,
     /// Steps of reconstruction
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -68,6 +77,8 @@ impl PredictorArgs {
             ("--preset", self.preset.is_some()),
             ("--width", self.width.is_some()),
             ("--order", self.order.is_some()),
+            ("--coordinates", self.coordinates.is_some()),
+            ("--encoding", self.encoding.is_some()),
             ("--steps", self.steps.is_some()),
             ("--seeds", self.seeds.is_some()),
             ("--rounds", self.rounds.is_some()),
@@ -84,6 +95,8 @@ impl PredictorArgs {
         let mut recipe = Recipe::preset(name).unwrap_or_default();
         recipe.model.hidden = self.width.map_or(recipe.model.hidden, usize::from);
         recipe.target.ordering = self.order.unwrap_or(recipe.target.ordering);
+        recipe.target.coordinates = self.coordinates.unwrap_or(recipe.target.coordinates);
+        recipe.model.encoding = self.encoding.unwrap_or(recipe.model.encoding);
         recipe.target.mask |= self.mask;
         recipe.steps = self.steps.unwrap_or(recipe.steps);
         recipe.seeds = self.seeds.unwrap_or(recipe.seeds);

@@ -5,7 +5,7 @@ mod phases;
 pub use phases::{Original, PhaseObserver, compress};
 use serde::{Deserialize, Serialize};
 use weightspace_core::container::WspError;
-use weightspace_core::predictor::{Encoding, PredictorError};
+use weightspace_core::predictor::{CoordinateScale, Encoding, PredictorError};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::optim::{AdamW, Muon, OptimizerConfig, Ranger};
 use weightspace_nn::train::TrainError;
@@ -106,8 +106,12 @@ fn muon() -> OptimizerConfig {
     OptimizerConfig::Muon(Muon { learning_rate: 0.03, weight_decay: 0.0, adamw, ..Muon::default() })
 }
 
+/// NeRN as its authors' program trains it, with the settings of Choi et al. That program normalises coordinates,
+/// but embeds them as they are.
 fn paper() -> Recipe {
+    let coordinates = CoordinateScale::Raw;
     Recipe {
+        target: TargetConfig { coordinates, ..Recipe::default().target },
         model: ModelConfig::default(),
         reconstruction: ReconstructionConfig { share: true, ..ReconstructionConfig::default() },
         optimizer: OptimizerConfig::Ranger(Ranger { centralize: false, ..Ranger::default() }),
