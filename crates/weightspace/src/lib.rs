@@ -12,6 +12,7 @@ pub mod method;
 pub mod predictor;
 pub mod quantize;
 pub mod report;
+pub mod sane;
 pub mod subspace;
 mod vectors;
 pub mod workplace;

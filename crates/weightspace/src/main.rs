@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Analyze(arguments) => cli::analyze::run(&arguments, &global),
         Command::Train(arguments) => cli::train::run(&arguments, &global),
         Command::Zoo(arguments) => cli::zoo::run(&arguments, &global),
+        Command::Sane(arguments) => cli::sane::run(&arguments, &global),
         Command::List => cli::list::run(&global),
         Command::Completions(arguments) => cli::completions::run(&arguments),
         Command::Man(arguments) => cli::man::run(&arguments),

@@ -1,5 +1,6 @@
 //! What a reader finds in one file, and the limits that keep a hostile file small.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -29,10 +30,10 @@ pub(super) trait Source: Send + Sync {
     fn read(&self, index: usize) -> Result<Vec<u8>, Reason>;
 
     /// Some of these bytes; formats that can, read nothing else.
-    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, Reason> {
+    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Cow<'_, [u8]>, Reason> {
         let whole = self.read(index)?;
         let part = whole.get(bytes.clone());
-        part.map(<[u8]>::to_vec)
+        part.map(|part| part.to_vec().into())
             .ok_or_else(|| reason!("{} bytes, {} needed", whole.len(), bytes.end))
     }
 }

@@ -17,6 +17,7 @@ mod safetensors;
 mod strided;
 mod zip;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
@@ -178,8 +179,29 @@ impl Checkpoint {
         Ok(Tensor::from_bytes(info.dtype, info.shape.clone(), bytes))
     }
 
-    /// Reads the elements at positions `elements` of tensor `index`, in row-major order, as a vector.
-    /// Of a safetensors file nothing else is read.
+    /// The little-endian bytes of the elements at positions `elements` of tensor `index`, in row-major order. Of a
+    /// safetensors file they are those of the map, and nothing else is read.
+    ///
+    /// # Errors
+    /// If the data of the tensor is damaged (`Malformed`).
+    ///
+    /// # Panics
+    /// If there is no tensor of that index, or if it has fewer elements.
+    pub fn element_bytes(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+    ) -> Result<Cow<'_, [u8]>, CheckpointError> {
+        let (file, place) = self.places[index];
+        let (path, source) = &self.files[file];
+        let info = &self.tensors[index];
+        assert!(elements.end <= info.element_count(), "elements {elements:?} of {info:?}");
+        let size = info.dtype.size();
+        let bytes = source.read_range(place, elements.start * size..elements.end * size);
+        bytes.map_err(|Reason(reason)| reason!("tensor {}: {reason}", quoted(&info.name)).at(path))
+    }
+
+    /// As [`element_bytes`](Self::element_bytes), as a vector.
     ///
     /// # Errors
     /// If the data of the tensor is damaged (`Malformed`).
@@ -191,16 +213,9 @@ impl Checkpoint {
         index: usize,
         elements: Range<usize>,
     ) -> Result<Tensor, CheckpointError> {
-        let (file, place) = self.places[index];
-        let (path, source) = &self.files[file];
-        let info = &self.tensors[index];
-        assert!(elements.end <= info.element_count(), "elements {elements:?} of {info:?}");
-        let size = info.dtype.size();
-        let bytes = source.read_range(place, elements.start * size..elements.end * size);
-        let bytes = bytes.map_err(|Reason(reason)| {
-            reason!("tensor {}: {reason}", quoted(&info.name)).at(path)
-        })?;
-        Ok(Tensor::from_bytes(info.dtype, vec![elements.len()], bytes))
+        let shape = vec![elements.len()];
+        let bytes = self.element_bytes(index, elements)?.into_owned();
+        Ok(Tensor::from_bytes(self.tensors[index].dtype, shape, bytes))
     }
 
     /// Reads the tensor of that name.

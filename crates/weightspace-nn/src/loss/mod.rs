@@ -20,9 +20,11 @@ mod distillation;
 mod feature_distillation;
 mod linear;
 mod negative_log_likelihood;
+mod nt_xent;
 mod softmax;
 mod square_root;
 mod squared_error;
+mod weighted;
 
 use std::ops::Range;
 
@@ -31,11 +33,19 @@ pub use distillation::Distillation;
 pub use feature_distillation::{FeatureDistance, FeatureDistillation};
 pub use linear::Linear;
 pub use negative_log_likelihood::NegativeLogLikelihood;
+pub use nt_xent::NtXent;
 pub use square_root::SquareRoot;
 pub use squared_error::MaskedMeanSquaredError;
+pub use weighted::Weighted;
 
 /// A loss for one batch.
 pub trait Loss: Sync {
+    /// Sees the outputs of the whole batch before it is evaluated: only for losses that compare samples, where a
+    /// [`Task`](crate::train::Task) says that it has one.
+    fn observe(&mut self, outputs: &[f32]) {
+        let _ = outputs;
+    }
+
     /// Returns what the samples that begin with `first_sample` contribute to the loss of the whole
     /// batch, and overwrites `gradient` with that loss's gradient with respect to `outputs`. Both
     /// are samples x width, row by row.

@@ -102,6 +102,20 @@ impl OptimizerConfig {
         }
     }
 
+    /// The same with another learning rate.
+    pub fn with_learning_rate(mut self, learning_rate: f64) -> Self {
+        let own = match &mut self {
+            OptimizerConfig::Sgd(c) => &mut c.learning_rate,
+            OptimizerConfig::Adam(c) => &mut c.learning_rate,
+            OptimizerConfig::AdamW(c) => &mut c.learning_rate,
+            OptimizerConfig::RAdam(c) => &mut c.learning_rate,
+            OptimizerConfig::Ranger(c) => &mut c.learning_rate,
+            OptimizerConfig::Muon(c) => &mut c.learning_rate,
+        };
+        *own = learning_rate;
+        self
+    }
+
     /// The rule that changes weights, ready for these tensors.
     pub(super) fn rule(&self, groups: &[ParameterGroup]) -> Box<dyn Rule> {
         match *self {

@@ -84,6 +84,9 @@ pub enum TrainError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// Samples cannot be read.
+    #[error("{0}")]
+    Data(String),
     /// Another rank failed.
     #[error(transparent)]
     Elsewhere(#[from] Elsewhere),

@@ -19,6 +19,16 @@ pub trait Task {
         Vec::new()
     }
 
+    /// Inputs of the network that every sample becomes, for instance two views of it.
+    fn inputs_per_sample(&self) -> usize {
+        1
+    }
+
+    /// Whether the loss compares samples, so that it must [`observe`](Loss::observe) all outputs of a batch.
+    fn compares_samples(&self) -> bool {
+        false
+    }
+
     /// Number of samples to train on.
     fn sample_count(&self) -> usize;
 
@@ -45,9 +55,9 @@ pub trait Task {
 
 /// A batch, ready for the engine.
 pub struct Prepared<'a> {
-    /// The share's samples one after the other, channel-major.
+    /// The inputs of the share's samples one after the other, channel-major.
     pub inputs: &'a [f32],
-    /// The loss of the whole batch, of which only the share's samples are evaluated.
+    /// The loss of all inputs of the whole batch, of which only the share's are evaluated.
     pub loss: Box<dyn Loss + 'a>,
     /// Those of the tapped nodes, in the order of [`Task::taps`].
     pub taps: Vec<Box<dyn Loss + 'a>>,

@@ -71,6 +71,8 @@ pub struct Trainer<'a> {
     weights: Vec<f32>,
     coefficient_gradient: Vec<f32>,
     gradient: Vec<f32>,
+    /// Of a batch of all ranks; empty where nobody compares samples.
+    outputs: Vec<f32>,
 }
 
 impl<'a> Trainer<'a> {
@@ -135,9 +137,12 @@ impl<'a> Trainer<'a> {
             Ema::new(decay, &[])?;
         }
         let net = task.net();
-        let batch = config.batch.min(samples).div_ceil(comm.size());
-        let options = TrainingOptions::new(batch, config.threads);
-        let wishes = Wishes { taps: task.taps(), ..Wishes::default() };
+        let batch = config.batch.min(samples);
+        let inputs = task.inputs_per_sample();
+        let options = TrainingOptions::new(inputs * batch.div_ceil(comm.size()), config.threads);
+        let whole_batch_loss = task.compares_samples();
+        let wishes = Wishes { taps: task.taps(), whole_batch_loss, ..Wishes::default() };
+        let outputs = if whole_batch_loss { inputs * batch * net.class_count() } else { 0 };
         let options = TrainingOptions { comm: Arc::clone(&comm), wishes, ..options };
         let mut engine = TrainingEngine::new(net, options);
         engine.set_running(running);
@@ -148,6 +153,7 @@ impl<'a> Trainer<'a> {
             weights: expanded(weight_count),
             coefficient_gradient: expanded(coefficients.len()),
             gradient: vec![0.0; weight_count],
+            outputs: vec![0.0; outputs],
             timeline: Timeline { total_steps, steps_per_epoch },
             position: Position::default(),
             ema: None,
@@ -308,7 +314,10 @@ impl<'a> Trainer<'a> {
         let Position { epoch, batch } = self.position;
         let samples = self.batches.batch(epoch, batch);
         let share = self.comm.part().range(samples.len());
-        let prepared = agree(&*self.comm, self.task.batch(epoch, samples, share.clone()))?;
+        let inputs_per_sample = self.task.inputs_per_sample();
+        let compares_samples = self.task.compares_samples();
+        let width = self.task.net().class_count();
+        let mut prepared = agree(&*self.comm, self.task.batch(epoch, samples, share.clone()))?;
         let weights = match self.method.is_identity() {
             true => &self.coefficients,
             false => {
@@ -318,15 +327,28 @@ impl<'a> Trainer<'a> {
         };
         let batch = Batch {
             inputs: prepared.inputs,
-            first: share.start,
+            first: inputs_per_sample * share.start,
             mode: match self.config.freeze_statistics {
                 true => NormMode::Running,
                 false => NormMode::TRAINING,
             },
             dropout: Some(dropout_seed(self.config.seed, step)),
         };
+        if compares_samples {
+            let inputs = |samples: usize| samples * inputs_per_sample * width;
+            let outputs = &mut self.outputs[..inputs(samples.len())];
+            outputs.fill(0.0);
+            let own = inputs(share.start)..inputs(share.end);
+            self.engine.forward(weights, batch, &mut outputs[own]);
+            self.comm.sum_f32(outputs);
+            prepared.loss.observe(outputs);
+        }
         let taps: Vec<&dyn Loss> = prepared.taps.iter().map(|loss| &**loss).collect();
-        let loss = self.engine.step(weights, batch, &*prepared.loss, &taps, &mut self.gradient);
+        let (loss, gradient) = (&*prepared.loss, &mut self.gradient);
+        let loss = match compares_samples {
+            true => self.engine.backward(batch, loss, &taps, gradient),
+            false => self.engine.step(weights, batch, loss, &taps, gradient),
+        };
         if !loss.is_finite() {
             let place = self.engine.first_not_finite(weights, batch);
             let place = place.unwrap_or_else(|| "the loss".to_owned());

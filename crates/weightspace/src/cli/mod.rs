@@ -13,6 +13,7 @@ pub mod eval;
 pub mod inspect;
 pub mod list;
 pub mod man;
+pub mod sane;
 pub mod train;
 pub mod verify;
 pub mod zoo;
@@ -62,6 +63,7 @@ pub enum Command {
     Analyze(analyze::Analyze),
     Train(Box<train::Train>),
     Zoo(zoo::Zoo),
+    Sane(sane::Sane),
     /// List architectures, data sets, formats, methods and preprocessings
     List,
     Completions(completions::Completions),

@@ -41,6 +41,7 @@ pub mod spec;
 pub mod stats;
 pub mod train;
 pub mod tree;
+mod weights;
 
 pub use description::ZooDescription;
 pub use error::ZooError;
@@ -50,3 +51,4 @@ pub use params::Params;
 pub use population::{Model, Parts, Population};
 pub use shard::Shard;
 pub use spec::{ModelSpec, ZooOptimizer, ZooSchedule};
+pub use weights::ModelWeights;

@@ -11,6 +11,7 @@ use super::packed::Packed;
 use super::params::Params;
 use super::row::RowLayout;
 use super::spec::ModelSpec;
+use super::weights::ModelWeights;
 use super::{ZooError, tree};
 
 /// The models of a zoo, or some of them, in the order of their names' bytes. Names are known; parameters, metrics
@@ -265,6 +266,30 @@ impl Population {
         row.map_err(|reason| {
             ZooError::malformed(&self.folder(index), format!("epoch {epoch}: {reason}"))
         })
+    }
+
+    /// The weights of a model after an epoch, of which nothing is read yet.
+    ///
+    /// # Errors
+    /// As [`tensors`](Self::tensors).
+    ///
+    /// # Panics
+    /// If there is no model `index`.
+    pub fn open_weights(&self, index: usize, epoch: u32) -> Result<ModelWeights<'_>, ZooError> {
+        match &self.source {
+            Source::Tree(_) => {
+                Ok(ModelWeights::of_checkpoint(tree::checkpoint(&self.folder(index), epoch)?))
+            }
+            Source::Packed(packed) => {
+                let position = self.positions[index];
+                let row = packed.row_bytes(position, epoch)?;
+                Ok(ModelWeights::of_row(row, packed.tensors(position)))
+            }
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                parts[part].open_weights(index, epoch)
+            }
+        }
     }
 
     /// Some of the models.

@@ -5,6 +5,7 @@ mod write;
 
 pub use write::{SafetensorsWriter, write_safetensors};
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::bytes::Bytes;
@@ -53,7 +54,7 @@ impl Source for Ranges {
         Ok(self.bytes[self.ranges[index].clone()].to_vec())
     }
 
-    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, Reason> {
-        Ok(self.bytes[self.ranges[index].clone()][bytes].to_vec())
+    fn read_range(&self, index: usize, bytes: Range<usize>) -> Result<Cow<'_, [u8]>, Reason> {
+        Ok(self.bytes[self.ranges[index].clone()][bytes].into())
     }
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weightspace::predictor::TuningConfig;
 use weightspace::quantize::aware::AwareConfig;
@@ -67,18 +68,23 @@ pub struct RunConfig {
 impl RunConfig {
     /// Reads a TOML file; what it leaves out has its default.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = read_text(path)?;
-        toml::from_str(&text).map_err(|error| {
-            // The library's own text quotes the file over several lines.
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            anyhow::anyhow!("{}: line {line}: {}", path.display(), error.message())
-        })
+        read_toml(path)
     }
 
     /// As TOML, which [`read`](Self::read) reads.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         toml::to_string(self).context("cannot write the configuration as TOML")
     }
+}
+
+/// Reads a small TOML file.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = read_text(path)?;
+    toml::from_str(&text).map_err(|error| {
+        // The library's own text quotes the file over several lines.
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        anyhow::anyhow!("{}: line {line}: {}", path.display(), error.message())
+    })
 }
 
 /// Reads a small text file.

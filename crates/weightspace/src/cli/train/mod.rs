@@ -2,12 +2,12 @@
 
 pub mod presets;
 
-mod config;
+pub mod config;
 mod flags;
 mod inputs;
 mod product;
-mod record;
-mod watch;
+pub mod record;
+pub mod watch;
 
 use std::fs;
 use std::io::{self, Write};
@@ -255,7 +255,7 @@ fn train(
         time: Duration::from_secs(arguments.checkpoint_seconds),
     };
     let folder = match leads {
-        true => inputs.record().open(output, policy, arguments.force),
+        true => record::open(&inputs.record(), output, policy, arguments.force),
         false => Ok(RunFolder::reader(output)),
     };
     let mut folder = agree(&**comm, folder)?;

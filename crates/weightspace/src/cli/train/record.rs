@@ -65,47 +65,43 @@ pub fn check(folder: &Path, force: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Record<'_> {
-    /// Opens the folder of this run: a new one, that of a run to continue, or with `force` one in
-    /// which another run is forgotten.
-    pub fn open(
-        &self,
-        folder: &Path,
-        policy: CheckpointPolicy,
-        force: bool,
-    ) -> anyhow::Result<RunFolder> {
-        check(folder, force)?;
-        let file = folder.join(RUN);
-        let known = file.exists() && !force;
-        if known {
-            self.compare(&file)?;
-        }
-        let mut run = RunFolder::open(folder, policy)?;
-        if !known {
-            // The model first: a folder with a model and a record counts as finished.
-            for name in [MODEL, COMPRESSED_MODEL, MODEL_CONFIG, RUN] {
-                remove(&folder.join(name))?;
-            }
-            run.clear()?;
-            write_json(&file, self)?;
-        }
-        Ok(run)
+/// Opens the folder of a run with this record: a new one, that of a run to continue, or with `force` one in
+/// which another run is forgotten.
+pub fn open(
+    record: &impl Serialize,
+    folder: &Path,
+    policy: CheckpointPolicy,
+    force: bool,
+) -> anyhow::Result<RunFolder> {
+    check(folder, force)?;
+    let file = folder.join(RUN);
+    let known = file.exists() && !force;
+    if known {
+        compare(record, &file)?;
     }
+    let mut run = RunFolder::open(folder, policy)?;
+    if !known {
+        // The model first: a folder with a model and a record counts as finished.
+        for name in [MODEL, COMPRESSED_MODEL, MODEL_CONFIG, RUN] {
+            remove(&folder.join(name))?;
+        }
+        run.clear()?;
+        write_json(&file, record)?;
+    }
+    Ok(run)
+}
 
-    /// Fails if the record in `file` is of another run.
-    fn compare(&self, file: &Path) -> anyhow::Result<()> {
-        let parse = |text: &str| serde_json::from_str::<Value>(text);
-        let shown = file.display();
-        let found = parse(&read_text(file)?).with_context(|| shown.to_string())?;
-        // Through text, as what was read.
-        let own = parse(&serde_json::to_string(self)?)?;
-        match first_difference("", &found, &own) {
-            None => Ok(()),
-            Some((key, found, own)) => {
-                bail!(
-                    "{shown}: the training was begun with {key} {found}, now {own}; -f starts anew"
-                )
-            }
+/// Fails if the record in `file` is of another run.
+fn compare(record: &impl Serialize, file: &Path) -> anyhow::Result<()> {
+    let parse = |text: &str| serde_json::from_str::<Value>(text);
+    let shown = file.display();
+    let found = parse(&read_text(file)?).with_context(|| shown.to_string())?;
+    // Through text, as what was read.
+    let own = parse(&serde_json::to_string(record)?)?;
+    match first_difference("", &found, &own) {
+        None => Ok(()),
+        Some((key, found, own)) => {
+            bail!("{shown}: the training was begun with {key} {found}, now {own}; -f starts anew")
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod write;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -149,12 +150,17 @@ impl Packed {
     }
 
     pub fn row(&self, position: usize, epoch: u32) -> Result<Vec<f32>, ZooError> {
+        let bytes = self.row_bytes(position, epoch)?;
+        Ok(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+    }
+
+    /// The row of an epoch as it stands in the map, little-endian `f32`.
+    pub fn row_bytes(&self, position: usize, epoch: u32) -> Result<Cow<'_, [u8]>, ZooError> {
         let place = self.epochs.binary_search(&epoch).map_err(|_| {
             ZooError::malformed(self.file.path(), format!("no weights of epoch {epoch}"))
         })?;
         let start = (position * self.epochs.len() + place) * self.parameters;
-        let row = self.file.read_elements(self.tensors[0], start..start + self.parameters)?;
-        Ok(row.to_f32().into_owned())
+        Ok(self.file.element_bytes(self.tensors[0], start..start + self.parameters)?)
     }
 
     pub fn weights(&self, position: usize, epoch: u32) -> Result<StateDict, ZooError> {

@@ -1,0 +1,168 @@
+//! A trained autoencoder on disk: `model.safetensors` and `config.json`, which need nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::{AtomicFile, Checkpoint, DType, StateDict, TensorInfo};
+use weightspace_nn::ModelState;
+
+use super::model::Autoencoder;
+use super::{SaneConfig, SaneError, Standardisation, TokenLayout};
+
+/// File names within a folder.
+const MODEL: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// What tensors of the reference begin with in the file of weights.
+const REFERENCE: &str = "reference.";
+
+/// Largest configuration: that of a network of a hundred thousand tensors.
+const LARGEST_CONFIG: u64 = 1 << 26;
+
+/// A trained autoencoder, and all that is needed to use it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaneModel {
+    /// The autoencoder.
+    pub autoencoder: Autoencoder,
+    /// Its weights.
+    pub weights: StateDict,
+    /// Architecture of the models that it was trained on.
+    pub arch: String,
+    /// How their tensors are tokens.
+    pub layout: TokenLayout,
+    /// Mean and deviation of their layers.
+    pub standardisation: Standardisation,
+    /// One of these models, which stands for all.
+    pub reference: StateDict,
+    /// Seed by which its zoo was divided.
+    pub split_seed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    /// Of this file.
+    version: u32,
+    arch: String,
+    model: SaneConfig,
+    tables: [usize; 3],
+    split_seed: u64,
+    standardisation: Standardisation,
+    tensors: Vec<SavedTensor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedTensor {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+}
+
+const VERSION: u32 = 1;
+
+impl SaneModel {
+    /// Writes both files, the weights last.
+    ///
+    /// # Errors
+    /// If the system fails.
+    pub fn write(&self, folder: &Path) -> Result<(), SaneError> {
+        let tensors = self.layout.tensors().iter().map(|info| SavedTensor {
+            name: info.name.clone(),
+            dtype: info.dtype.name().to_owned(),
+            shape: info.shape.clone(),
+        });
+        let saved = Saved {
+            version: VERSION,
+            arch: self.arch.clone(),
+            model: self.autoencoder.config().clone(),
+            tables: self.autoencoder.tables(),
+            split_seed: self.split_seed,
+            standardisation: self.standardisation.clone(),
+            tensors: tensors.collect(),
+        };
+        let path = folder.join(CONFIG);
+        let mut text = serde_json::to_vec_pretty(&saved).map_err(|e| malformed(&path, e))?;
+        text.write_all(b"\n").map_err(|e| malformed(&path, e))?;
+        AtomicFile::write_bytes(&path, &text).map_err(|e| malformed(&path, e))?;
+        let mut all = self.weights.clone();
+        for (name, tensor) in self.reference.iter() {
+            all.insert(format!("{REFERENCE}{name}"), tensor.clone());
+        }
+        let metadata = BTreeMap::from([("weightspace.sane".to_owned(), VERSION.to_string())]);
+        let path = folder.join(MODEL);
+        write_safetensors(&path, &all, &metadata).map_err(|e| SaneError::Checkpoint(e.into()))
+    }
+
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or do not belong together.
+    pub fn read(folder: &Path) -> Result<Self, SaneError> {
+        let path = folder.join(CONFIG);
+        let saved = read_config(&path)?;
+        let infos = saved.tensors.into_iter().map(|tensor| {
+            let dtype = DType::ALL.into_iter().find(|dtype| dtype.name() == tensor.dtype);
+            let dtype = dtype.ok_or_else(|| malformed(&path, "a tensor of an unknown type"))?;
+            Ok(TensorInfo { name: tensor.name, dtype, shape: tensor.shape })
+        });
+        let infos = infos.collect::<Result<Vec<_>, SaneError>>()?;
+        if infos.iter().any(|info| checked_count(info).is_none()) {
+            return Err(malformed(&path, "a tensor of an impossible shape"));
+        }
+        let layout = TokenLayout::new(&infos, saved.model.tokens)?;
+        let standardisation = saved.standardisation;
+        let layers = layout.layers().len();
+        let finite =
+            |values: &[f64]| values.len() == layers && values.iter().all(|v| v.is_finite());
+        if !finite(&standardisation.mean) || !finite(&standardisation.deviation) {
+            return Err(malformed(
+                &path,
+                format!("no mean and deviation for each of {layers} layers"),
+            ));
+        }
+        let autoencoder = Autoencoder::new(saved.model, saved.tables)?;
+        autoencoder.check(&layout)?;
+        let file = folder.join(MODEL);
+        let all = Checkpoint::open(&file).and_then(|checkpoint| checkpoint.state_dict());
+        let all = all.map_err(SaneError::Checkpoint)?;
+        let (mut weights, mut reference) = (StateDict::new(), StateDict::new());
+        for (name, tensor) in all.iter() {
+            match name.strip_prefix(REFERENCE) {
+                Some(name) => reference.insert(name, tensor.clone()),
+                None => weights.insert(name, tensor.clone()),
+            }
+        }
+        let net = autoencoder.training_net().net;
+        ModelState::from_state_dict(&net, &weights).map_err(|e| malformed(&file, e))?;
+        layout.tokenise(&reference).map_err(|e| malformed(&file, format!("{REFERENCE}: {e}")))?;
+        let (arch, split_seed) = (saved.arch, saved.split_seed);
+        Ok(SaneModel { autoencoder, weights, arch, layout, standardisation, reference, split_seed })
+    }
+}
+
+fn read_config(path: &Path) -> Result<Saved, SaneError> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| malformed(path, e))?;
+    let read = file.take(LARGEST_CONFIG).read_to_string(&mut text);
+    read.map_err(|e| malformed(path, e))?;
+    let saved: Saved = serde_json::from_str(&text).map_err(|e| malformed(path, e))?;
+    match saved.version {
+        VERSION => Ok(saved),
+        version => Err(malformed(path, format!("version {version}, expected {VERSION}"))),
+    }
+}
+
+/// Elements of a tensor that a machine can hold.
+fn checked_count(info: &TensorInfo) -> Option<usize> {
+    let count = info.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+    (count <= 1 << 40).then_some(count)
+}
+
+fn malformed(path: &Path, reason: impl ToString) -> SaneError {
+    SaneError::Malformed { path: path.to_owned(), reason: reason.to_string() }
+}

@@ -1,0 +1,136 @@
+//! A pretraining from a zoo to an autoencoder.
+
+use serde::{Deserialize, Serialize};
+use weightspace_core::{StateDict, quoted};
+use weightspace_nn::Net;
+use weightspace_nn::arch;
+use weightspace_nn::engine::training::RunningStatistics;
+use weightspace_nn::train::{Dense, TrainConfig, Trainer};
+
+use super::model::Autoencoder;
+use super::pretraining::{Pretraining, PretrainingConfig, Samples};
+use super::{Arranger, SaneConfig, SaneError, SaneModel, Standardisation, TokenLayout};
+use crate::zoo::Population;
+
+/// What a pretraining is, as configuration files hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PretrainConfig {
+    /// Epochs of the models to learn from; all of them if there are none.
+    pub model_epochs: Vec<u32>,
+    /// Seed of the division of models into those to learn from, 70 %, and others.
+    pub split_seed: u64,
+    /// The autoencoder.
+    pub model: SaneConfig,
+    /// How windows are drawn.
+    pub windows: PretrainingConfig,
+    /// How to train; a batch is so many models with two views each.
+    pub training: TrainConfig,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        PretrainConfig {
+            model_epochs: Vec::new(),
+            split_seed: 0,
+            model: SaneConfig::default(),
+            windows: PretrainingConfig::default(),
+            training: PretrainingConfig::train_config(),
+        }
+    }
+}
+
+/// What is known of a zoo before training.
+pub struct Study {
+    /// The network that all models are.
+    pub net: Net,
+    /// How their tensors are tokens.
+    pub layout: TokenLayout,
+    /// Mean and deviation of the layers of the training models.
+    pub standardisation: Standardisation,
+    /// The autoencoder.
+    pub autoencoder: Autoencoder,
+    /// Training samples.
+    pub train: Samples,
+    /// Samples to look at while training.
+    pub validation: Samples,
+    /// Names of models that are left out, since weights of them are not finite.
+    pub left_out: Vec<String>,
+    /// The weights of the first training model at its last epoch: what embeddings are aligned to, and what has the
+    /// tensors that are no tokens.
+    pub reference: StateDict,
+}
+
+impl Study {
+    /// Looks at a zoo: all models are read once.
+    ///
+    /// # Errors
+    /// A zoo that cannot be read, whose models are not of one known architecture, or that has too few.
+    pub fn new(zoo: &Population, config: &PretrainConfig) -> Result<Self, SaneError> {
+        let (finite, left_out) = zoo.without_nan()?;
+        let parts = finite.split(config.split_seed);
+        let wanted = |epoch| config.model_epochs.is_empty() || config.model_epochs.contains(&epoch);
+        let train = Samples::new(parts.train, wanted)?;
+        let validation = Samples::new(parts.validation, wanted)?;
+        let Some(last) = train.last_epoch_of(0) else {
+            return Err(SaneError::Setting {
+                setting: "number of models with weights of such epochs",
+                value: train.population().len().to_string(),
+                expected: "at least one to learn from".to_owned(),
+            });
+        };
+        let reference = train.population().weights(0, last)?;
+        let layout = TokenLayout::new(&reference.infos(), config.model.tokens)?;
+        let net = arch::recognise(&reference.infos()).map_err(|error| SaneError::Model {
+            model: quoted(train.population().name(0)),
+            reason: error.to_string(),
+        })?;
+        let models = (0..train.len()).map(|sample| train.open(&layout, sample));
+        let standardisation = Standardisation::of(&layout, models)?;
+        (0..validation.len()).try_for_each(|sample| validation.open(&layout, sample).map(drop))?;
+        let autoencoder = Autoencoder::of(config.model.clone(), &layout)?;
+        Ok(Study {
+            net,
+            layout,
+            standardisation,
+            autoencoder,
+            train,
+            validation,
+            left_out,
+            reference,
+        })
+    }
+
+    /// What is left of a training: the autoencoder with these weights, and all that is needed to use it.
+    pub fn finish(&self, weights: StateDict, config: &PretrainConfig) -> SaneModel {
+        SaneModel {
+            autoencoder: self.autoencoder.clone(),
+            weights,
+            arch: self.net.arch().to_owned(),
+            layout: self.layout.clone(),
+            standardisation: self.standardisation.clone(),
+            reference: self.reference.clone(),
+            split_seed: config.split_seed,
+        }
+    }
+
+    /// Training before its first step.
+    ///
+    /// # Errors
+    /// Settings out of their ranges.
+    pub fn trainer(&self, config: &PretrainConfig) -> Result<Trainer<'_>, SaneError> {
+        let seed = config.training.seed;
+        let task = Pretraining::new(
+            &self.autoencoder,
+            (&self.layout, &self.standardisation),
+            Arranger::new(&self.layout, self.net.permutation_groups()),
+            (self.train.clone(), self.validation.clone()),
+            config.windows.clone(),
+            seed,
+        )?;
+        let net = self.autoencoder.training_net().net;
+        let dense = Dense::new(&net, self.autoencoder.initial(&net, seed));
+        let running = RunningStatistics::default();
+        Ok(Trainer::new(Box::new(task), Box::new(dense), running, config.training.clone())?)
+    }
+}

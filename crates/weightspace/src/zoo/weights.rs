@@ -1,0 +1,88 @@
+//! Parts of a model's weights, read where they are.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use weightspace_core::{Checkpoint, DType, StateDict, Tensor, TensorInfo};
+
+use super::ZooError;
+
+/// The weights of a model, of which parts can be read: of a packed zoo and of safetensors files nothing but these
+/// is touched.
+pub struct ModelWeights<'a>(Held<'a>);
+
+enum Held<'a> {
+    /// Elements of all tensors end to end, little-endian `f32`.
+    Row(Cow<'a, [u8]>, &'a [TensorInfo]),
+    Checkpoint(Checkpoint),
+    Tensors(&'a StateDict, Vec<TensorInfo>),
+}
+
+impl<'a> ModelWeights<'a> {
+    pub(super) fn of_row(bytes: Cow<'a, [u8]>, tensors: &'a [TensorInfo]) -> Self {
+        ModelWeights(Held::Row(bytes, tensors))
+    }
+
+    /// Those of a checkpoint.
+    pub fn of_checkpoint(checkpoint: Checkpoint) -> Self {
+        ModelWeights(Held::Checkpoint(checkpoint))
+    }
+
+    /// Those of a state dict.
+    pub fn of_tensors(tensors: &'a StateDict) -> Self {
+        ModelWeights(Held::Tensors(tensors, tensors.infos()))
+    }
+
+    /// Names, types and shapes.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        match &self.0 {
+            Held::Row(_, tensors) => tensors,
+            Held::Checkpoint(checkpoint) => checkpoint.tensors(),
+            Held::Tensors(_, tensors) => tensors,
+        }
+    }
+
+    /// Reads elements of a tensor, in row-major order, into `out`.
+    ///
+    /// # Errors
+    /// If the data is damaged.
+    ///
+    /// # Panics
+    /// If there is no such tensor, it has fewer elements, or `out` has another length.
+    pub fn read(
+        &self,
+        tensor: usize,
+        elements: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), ZooError> {
+        assert_eq!(elements.len(), out.len(), "elements of a tensor");
+        match &self.0 {
+            Held::Row(bytes, tensors) => {
+                let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();
+                let own = &bytes[4 * start..][..4 * tensors[tensor].element_count()];
+                convert(DType::F32, &own[4 * elements.start..4 * elements.end], out);
+            }
+            Held::Checkpoint(checkpoint) => {
+                let bytes = checkpoint.element_bytes(tensor, elements)?;
+                convert(checkpoint.tensors()[tensor].dtype, &bytes, out);
+            }
+            Held::Tensors(dict, tensors) => {
+                let (dtype, name) = (tensors[tensor].dtype, &tensors[tensor].name);
+                let bytes = dict.get(name).map_or(&[][..], Tensor::bytes);
+                let size = dtype.size();
+                convert(dtype, &bytes[size * elements.start..size * elements.end], out);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn convert(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    if dtype == DType::F32 {
+        let values = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
+    } else {
+        let tensor = Tensor::from_bytes(dtype, vec![out.len()], bytes.to_vec());
+        out.copy_from_slice(&tensor.to_f32());
+    }
+}
