@@ -5,7 +5,7 @@ Markdown table beside the published figures.
     python predictor_table.py weightspace resnet20-12fca82f.th OUT [--widths 120 140 180 300] [--seeds 1]
         [--phases reconstruction distillation noise] [--teacher resnet56-4bfd9763.th] [--epochs 20]
 
-Reconstruction: 68,600 steps of Ranger, 4,096 rows each, in-filter order, 240 inputs. Distillation: of that predictor,
+Reconstruction: 68,600 steps of Ranger, 4,096 rows each, in-filter order, 240 inputs (or another --preset). Distillation: of that predictor,
 from the original's logits (or a teacher's) on CIFAR-10, or on noise. Weights of predictors have 16 bits, so that rounding
 plays no part. Test images are looked at once per file. What is finished is not made again, what was interrupted goes on.
 """
@@ -31,14 +31,16 @@ def run(*command):
 
 def reconstruct(options, width, seed):
     """The file of a reconstruction, and what is known about it."""
-    name = options.out / f"reconstruction-{width}-{seed}"
+    preset = "" if options.preset == "paper-h140" else f"-{options.preset}"
+    name = options.out / f"reconstruction{preset}-{width}-{seed}"
     file, report = name.with_suffix(".wsp"), name.with_suffix(".json")
     if not report.exists():
         found = run(
             options.program, "compress", options.model, "-o", file, "-f", "--json", "--quiet",
-            "--method", "predictor", "--preset", "paper-h140", "--width", width,
-            "--distill-epochs", 0, "--steps", options.steps, "--seed", seed,
+            "--method", "predictor", "--preset", options.preset, "--width", width,
+            "--distill-epochs", 0, "--seed", seed, "--predictor-bits", 16,
             "--threads", options.threads, "--work", name.with_suffix(".work"),
+            *(["--steps", options.steps] if options.steps else []),
         )  # fmt: skip
         report.write_text(json.dumps(found))
     found = json.loads(report.read_text())
@@ -46,7 +48,8 @@ def reconstruct(options, width, seed):
 
 
 def distil(options, file, phase, width, seed):
-    folder = options.out / f"{phase}-{width}-{seed}-{options.epochs}"
+    preset = "" if options.preset == "paper-h140" else f"-{options.preset}"
+    folder = options.out / f"{phase}{preset}-{width}-{seed}-{options.epochs}"
     teacher = ["--teacher", options.teacher] if options.teacher else []
     command = [
         options.program, "train", "--quiet", "--method", "predictor", "--init", options.model,
@@ -80,7 +83,8 @@ def main():
     phases = ["reconstruction", "distillation", "noise"]
     parser.add_argument("--phases", nargs="*", choices=phases, default=phases)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=68_600)
+    parser.add_argument("--preset", default="paper-h140")
+    parser.add_argument("--steps", type=int, help="[default: the preset's]")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--teacher", type=pathlib.Path)

@@ -3,11 +3,12 @@
 
     python pytorch_predictor.py [--hidden 140] [--steps 500] [--schedule 68600] [--work lean|reference]
 
-The predictor reads 40 levels of sines and cosines (base 0.76) of (layer / layers, filter / filters,
-channel / channels) and has five linear layers with ReLU. The target is the 3 x 3 kernels of the published
-ResNet-20, with kernels and filters in greedy in-filter order. The optimiser is Ranger: RAdam with
-betas .5 and .999, eps 1e-5, decoupled decay 1e-3, centralised gradients, and Lookahead (6 steps, half way);
-rate 5e-3, falling as a cosine over --schedule steps. 4,096 rows a step, uniformly or by their norm (4 : 1).
+The predictor reads 40 levels of sines and cosines (base 0.76) of (layer, filter, channel), or with
+--coordinates local of these divided by their numbers, and has five linear layers with ReLU. The target is the
+3 x 3 kernels of the published ResNet-20, with kernels and filters in greedy in-filter order. The optimiser is
+Ranger: RAdam with betas .5 and .999, eps 1e-5, decoupled decay 1e-3, and Lookahead (6 steps, half way), with
+--centralise also centralised gradients; rate 5e-3, falling as a cosine over --schedule steps. 4,096 rows a step,
+uniformly or by their norm (4 : 1); the gradient is that of the error of all rows, of which these are a share.
 
 `lean` is the least that this recipe needs: one forward and one backward pass of the rows of a step. `reference` does
 what the published program does in each of these steps besides: it predicts all other rows, builds the network,
@@ -57,7 +58,7 @@ def in_filter_order(kernels):
     return [(f, c) for f in filters for c in channels[f]]
 
 
-def rows_of(weights):
+def rows_of(weights, local):
     """Embeddings [rows, 240] and kernels [rows, 9] of all layers."""
     inputs, targets = [], []
     for index, weight in enumerate(weights):
@@ -65,10 +66,9 @@ def rows_of(weights):
         kernels = weight.reshape(filters, channels, 9).numpy()
         order = in_filter_order(kernels)
         targets += [kernels[f, c] for f, c in order]
-        inputs += [
-            (index / len(weights), at // channels / filters, at % channels / channels)
-            for at in range(filters * channels)
-        ]
+        scale = (len(weights), filters, channels) if local else (1, 1, 1)
+        places = [(index, *divmod(at, channels)) for at in range(filters * channels)]
+        inputs += [tuple(p / s for p, s in zip(place, scale)) for place in places]
     points = torch.tensor(inputs, dtype=torch.float64)[:, :, None]
     angles = math.pi * points * BASE ** torch.arange(LEVELS, dtype=torch.float64)
     embedding = torch.stack([angles.sin(), angles.cos()], dim=-1)
@@ -76,9 +76,10 @@ def rows_of(weights):
 
 
 class Ranger:
-    """RAdam with centralised gradients, and Lookahead."""
+    """RAdam, with gradients centralised if wanted, and Lookahead."""
 
-    def __init__(self, parameters, steps):
+    def __init__(self, parameters, steps, centralise):
+        self.centralise = centralise
         self.parameters = list(parameters)
         self.fast = torch.optim.RAdam(
             self.parameters, lr=5e-3, betas=(0.5, 0.999), eps=1e-5, weight_decay=1e-3,
@@ -90,8 +91,9 @@ class Ranger:
 
     @torch.no_grad()
     def step(self):
-        matrices = [p.grad for p in self.parameters if p.grad.dim() > 1]
-        torch._foreach_sub_(matrices, [g.mean(1, keepdim=True) for g in matrices])
+        if self.centralise:
+            matrices = [p.grad for p in self.parameters if p.grad.dim() > 1]
+            torch._foreach_sub_(matrices, [g.mean(1, keepdim=True) for g in matrices])
         self.fast.step()
         self.schedule.step()
         self.count += 1
@@ -136,16 +138,19 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", choices=["lean", "reference"], default="lean")
+    parser.add_argument("--coordinates", choices=["raw", "local"], default="raw")
+    parser.add_argument("--centralise", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     file = options.data_dir / "resnets" / pytorch_eval.CHECKPOINTS["resnet20"]
     network = pytorch_eval.build("resnet20", pytorch_eval.load_checkpoint(file))
     convolutions = {n: w.detach() for n, w in network.named_parameters() if w.dim() == 4}
-    inputs, targets = rows_of(convolutions.values())
+    inputs, targets = rows_of(convolutions.values(), options.coordinates == "local")
     norms = targets.norm(dim=1)
     model = predictor(options.hidden)
-    optimizer = Ranger(model.parameters(), options.schedule or options.steps)
+    optimizer = Ranger(model.parameters(), options.schedule or options.steps, options.centralise)
+    share = ROWS / len(inputs)
     reference = ReferenceWork(network, convolutions)
     times = []
     for _ in range(options.steps):
@@ -158,7 +163,7 @@ def main():
         if options.work == "reference":
             with torch.no_grad():
                 reference(model(inputs))
-        (found - targets[chosen]).square().mean().sqrt().backward()
+        ((found - targets[chosen]).square().mean().sqrt() * share).backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
     with torch.no_grad():
@@ -168,7 +173,7 @@ def main():
         json.dumps(
             {"work": options.work, "hidden": options.hidden, "parameters": parameters, "rows": len(inputs)}
             | {"steps": options.steps, "seconds": statistics.median(times), "total": sum(times)}
-            | {"rmse": rmse, "threads": options.threads}
+            | {"rmse": rmse, "threads": options.threads, "coordinates": options.coordinates}
         )
     )
 

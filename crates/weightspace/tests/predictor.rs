@@ -481,5 +481,5 @@ fn presets_have_the_published_sizes() {
     };
     assert_eq!(count("paper-h140"), 94_229);
     assert_eq!(count("small"), 3 * 100 * 100 + (24 + 13) * 100 + 9);
-    assert_eq!(count("best"), (19 + 64 + 66) * 140 + 140 + 3 * 141 * 140 + 141 * 9);
+    assert_eq!(count("best"), (19 + 64 + 64) * 140 + 140 + 3 * 141 * 140 + 141 * 9);
 }

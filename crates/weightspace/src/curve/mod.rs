@@ -110,6 +110,7 @@ pub fn chart(original: &Original, points: &[Point]) -> Chart {
             y: original.accuracy,
         }],
         floor,
+        ..Chart::default()
     }
 }
 

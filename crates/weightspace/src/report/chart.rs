@@ -26,6 +26,8 @@ pub struct Chart {
     pub levels: Vec<Level>,
     /// Values on the vertical axis below this one are left out, and lines end on the way to them.
     pub floor: Option<f64>,
+    /// Points are not joined, and the colours of series go from dark to light.
+    pub scattered: bool,
 }
 
 /// Points joined by a line.
@@ -90,6 +92,16 @@ pub(super) const COLOURS: [Colour; 9] = [
     Colour::new(0xE69F00, 0xF2B93B),
     Colour::new(0x6A51A3, 0xA997DD),
 ];
+/// From dark to light, as perceived.
+const RAMP: [RGBColor; 6] = [
+    RGBColor(0x44, 0x01, 0x54),
+    RGBColor(0x41, 0x44, 0x87),
+    RGBColor(0x2A, 0x78, 0x8E),
+    RGBColor(0x22, 0xA8, 0x84),
+    RGBColor(0x7A, 0xD1, 0x51),
+    RGBColor(0xFD, 0xE7, 0x25),
+];
+
 const TEXT: Colour = COLOURS[0];
 const GRID: Colour = COLOURS[1];
 const LEVEL: Colour = COLOURS[2];
@@ -126,7 +138,7 @@ impl Chart {
     where
         B::ErrorType: 'static,
     {
-        let brush = Brush { scale };
+        let brush = Brush { scale, scattered: self.scattered };
         let legend = self.placed_legend(picture, brush)?;
         let lines = legend.last().map_or(1, |entry| entry.line + 1);
         let (area, plot) = picture.split_vertically((lines as i32 * LEGEND + LEGEND_GAP) * scale);
@@ -159,13 +171,13 @@ impl Chart {
         }
         for (index, series) in self.series.iter().enumerate() {
             let points: Vec<_> = series.points.iter().filter_map(|p| self.position(p)).collect();
-            let style = brush.line(series_colour(index), 2);
-            for line in above(&points, y.start) {
+            let style = brush.line(brush.series(index), 2);
+            for line in above(&points, y.start).into_iter().filter(|_| !self.scattered) {
                 plot.draw_series(LineSeries::new(line, style))?;
             }
             let marks = points.iter().filter(|point| point.1 >= y.start);
-            let style = brush.mark(index);
-            plot.draw_series(marks.map(|&point| Circle::new(point, RADIUS * scale, style)))?;
+            let (style, radius) = (brush.mark(index), brush.radius());
+            plot.draw_series(marks.map(|&point| Circle::new(point, radius, style)))?;
         }
         Ok(picture.present()?)
     }
@@ -238,7 +250,9 @@ impl LegendEntry<'_> {
         let ends = [(self.x, y), (self.x + 22 * scale, y)];
         match self.series {
             Some(index) => {
-                area.draw(&PathElement::new(ends, brush.line(series_colour(index), 2)))?;
+                if !brush.scattered {
+                    area.draw(&PathElement::new(ends, brush.line(brush.series(index), 2)))?;
+                }
                 let centre = (self.x + 11 * scale, y);
                 area.draw(&Circle::new(centre, RADIUS * scale, brush.mark(index)))?;
             }
@@ -258,6 +272,7 @@ impl LegendEntry<'_> {
 #[derive(Clone, Copy)]
 struct Brush {
     scale: i32,
+    scattered: bool,
 }
 
 impl Brush {
@@ -267,10 +282,21 @@ impl Brush {
 
     /// Discs; rings for the series after those that have a colour of their own.
     fn mark(self, series: usize) -> ShapeStyle {
-        match series < COLOURS.len() - FIRST_SERIES {
-            true => series_colour(series).filled(),
-            false => self.line(series_colour(series), 1),
+        match self.scattered || series < COLOURS.len() - FIRST_SERIES {
+            true => self.series(series).filled(),
+            false => self.line(self.series(series), 1),
         }
+    }
+
+    fn series(self, index: usize) -> RGBColor {
+        match self.scattered {
+            true => RAMP[index % RAMP.len()],
+            false => series_colour(index),
+        }
+    }
+
+    fn radius(self) -> i32 {
+        if self.scattered { (RADIUS - 1) * self.scale } else { RADIUS * self.scale }
     }
 
     fn text(self) -> TextStyle<'static> {
@@ -363,7 +389,7 @@ mod tests {
                 Series { name: "two".into(), points: vec![(2e3, 0.5)] },
             ],
             levels: vec![Level { name: "original".into(), y: 0.96 }],
-            floor: None,
+            ..Chart::default()
         }
     }
 

@@ -162,7 +162,7 @@ mod tests {
             y: axis,
             series: vec![Series { name: hostile.clone(), points: vec![(1.0, 2.0), (2.0, 3.0)] }],
             levels: vec![Level { name: hostile.clone(), y: 2.5 }],
-            floor: None,
+            ..Chart::default()
         };
         let table = Table {
             columns: vec![Column::text(hostile.clone()), Column::number("n")],

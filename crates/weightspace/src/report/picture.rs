@@ -109,7 +109,7 @@ mod tests {
             y: axis("up"),
             series: vec![Series { name: "one".into(), points: vec![(1.0, 1.0), (2.0, 3.0)] }],
             levels: vec![Level { name: "level".into(), y: 2.0 }],
-            floor: None,
+            ..Chart::default()
         }
     }
 

@@ -7,19 +7,31 @@
 //! a [`Study`] is all that is known of a zoo before that, a [`SaneModel`] what is left of it.
 
 pub mod arrangement;
+pub mod coder;
+pub mod embedding;
 mod error;
+pub mod features;
 mod file;
+pub mod halo;
+pub mod map;
 pub mod model;
 pub mod presets;
 pub mod pretraining;
+pub mod probe;
+pub mod ridge;
 mod run;
+pub mod sampling;
 pub mod standardisation;
+pub mod statistics;
+pub mod table;
 pub mod tokens;
 pub mod windows;
 
 pub use arrangement::{Arrangement, Arranger};
+pub use coder::Coder;
 pub use error::SaneError;
 pub use file::SaneModel;
+pub use halo::Halo;
 pub use model::SaneConfig;
 pub use pretraining::{Pretraining, PretrainingConfig};
 pub use run::{PretrainConfig, Study};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use weightspace_core::StateDict;
 use weightspace_core::random::{Key, Stream};
+use weightspace_core::{StateDict, TensorInfo};
 use weightspace_nn::comm::Part;
 use weightspace_nn::loss::{Linear, Loss, MaskedMeanSquaredError, NtXent, Weighted};
 use weightspace_nn::optim::{AdamW, OptimizerConfig};
@@ -13,7 +13,7 @@ use weightspace_nn::{Engine, Net, NodeId};
 
 use super::model::{Autoencoder, TrainingNet};
 use super::{Arrangement, Arranger, SaneError, Standardisation, TokenLayout, Windows};
-use crate::zoo::{ModelWeights, Population};
+use crate::zoo::{EpochMetrics, ModelWeights, Params, Population};
 
 /// Windows that are reconstructed at a time for evaluation.
 const EVALUATED: usize = 64;
@@ -118,6 +118,26 @@ impl Samples {
         self.samples.iter().filter(|(of, _)| *of == model).map(|(_, epoch)| *epoch).max()
     }
 
+    /// What a sample was made with, and how well it does.
+    ///
+    /// # Errors
+    /// If its files are damaged.
+    ///
+    /// # Panics
+    /// If there is no such sample.
+    pub fn known(&self, sample: usize) -> Result<(Params, EpochMetrics), SaneError> {
+        let (model, epoch) = self.samples[sample];
+        let known = self.population.model(model)?;
+        let metrics = known.metrics.iter().find(|metrics| metrics.epoch == epoch).copied();
+        Ok((known.params, metrics.unwrap_or_else(|| EpochMetrics::unknown(epoch))))
+    }
+
+    /// Name of the model of a sample, and its epoch.
+    pub fn name(&self, sample: usize) -> (&str, u32) {
+        let (model, epoch) = self.samples[sample];
+        (self.population.name(model), epoch)
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.samples.len()
@@ -140,18 +160,22 @@ impl Samples {
     pub fn open(&self, layout: &TokenLayout, sample: usize) -> Result<ModelWeights<'_>, SaneError> {
         let (model, epoch) = self.samples[sample];
         let weights = self.population.open_weights(model, epoch)?;
-        let shapes = |infos: &[weightspace_core::TensorInfo]| {
-            infos.iter().map(|info| (info.name.clone(), info.shape.clone())).collect::<Vec<_>>()
-        };
-        if weights.tensors() != layout.tensors()
-            && shapes(weights.tensors()) != shapes(layout.tensors())
-        {
+        if !layout.has_tensors(weights.tensors()) {
             return Err(SaneError::Model {
                 model: weightspace_core::quoted(self.population.name(model)),
                 reason: "its tensors are not those of the first model".to_owned(),
             });
         }
         Ok(weights)
+    }
+
+    /// Names, types and shapes of a sample's tensors.
+    ///
+    /// # Errors
+    /// If its file is damaged.
+    pub fn tensors(&self, sample: usize) -> Result<Vec<TensorInfo>, SaneError> {
+        let (model, epoch) = self.samples[sample];
+        Ok(self.population.tensors(model, epoch)?)
     }
 
     fn aligned(&self, sample: usize) -> Option<&[Vec<usize>]> {

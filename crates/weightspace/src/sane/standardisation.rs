@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::windows::read_layer;
 use super::{SaneError, TokenLayout};
 use crate::zoo::ModelWeights;
 
@@ -39,12 +40,7 @@ impl Standardisation {
         for model in models {
             let model = model?;
             for (index, layer) in layers.iter().enumerate() {
-                values.clear();
-                for tensor in [Some(layer.tensor), layer.bias].into_iter().flatten() {
-                    let (start, len) = (values.len(), layout.tensors()[tensor].element_count());
-                    values.resize(start + len, 0.0f32);
-                    model.read(tensor, 0..len, &mut values[start..])?;
-                }
+                read_layer(layout, layer, &model, &mut values)?;
                 let (own_mean, own_variance) = moments(&values);
                 mean[index] += own_mean;
                 variance[index] += own_variance;

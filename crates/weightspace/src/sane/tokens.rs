@@ -100,6 +100,12 @@ impl TokenLayout {
         Ok(TokenLayout { config, tensors: tensors.to_vec(), layers })
     }
 
+    /// Whether these tensors have the names and shapes of its own.
+    pub fn has_tensors(&self, tensors: &[TensorInfo]) -> bool {
+        let alike = |(a, b): (&TensorInfo, &TensorInfo)| a.name == b.name && a.shape == b.shape;
+        self.tensors.len() == tensors.len() && self.tensors.iter().zip(tensors).all(alike)
+    }
+
     /// How tensors are cut.
     pub fn config(&self) -> TokenConfig {
         self.config

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Arrangement, SaneError, Standardisation, TokenLayout};
+use super::{Arrangement, SaneError, Standardisation, TokenLayer, TokenLayout};
 use crate::zoo::ModelWeights;
 
 /// Reads windows of standardised tokens. Of a model nothing but the rows of a window is read.
@@ -90,6 +90,22 @@ impl<'a> Windows<'a> {
         self.standardisation.apply(index, filled);
         Ok(())
     }
+}
+
+/// Reads all elements of a layer, those of its bias last.
+pub(super) fn read_layer(
+    layout: &TokenLayout,
+    layer: &TokenLayer,
+    model: &ModelWeights<'_>,
+    values: &mut Vec<f32>,
+) -> Result<(), SaneError> {
+    values.clear();
+    for tensor in [Some(layer.tensor), layer.bias].into_iter().flatten() {
+        let (start, len) = (values.len(), layout.tensors()[tensor].element_count());
+        values.resize(start + len, 0.0);
+        model.read(tensor, 0..len, &mut values[start..])?;
+    }
+    Ok(())
 }
 
 /// Columns of a row whose units of `inner` columns come from others.

@@ -80,7 +80,7 @@ fn chart(results: &Results) -> Chart {
             name: format!("original, {}", percent(results.original.accuracy)),
             y: results.original.accuracy,
         }],
-        floor: None,
+        ..Chart::default()
     }
 }
 

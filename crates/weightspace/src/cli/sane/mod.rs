@@ -1,6 +1,9 @@
 //! `weightspace sane`: what a population of networks teaches.
 
+mod embed;
+mod neighbours;
 mod pretrain;
+mod probe;
 
 use clap::{Args, Subcommand};
 
@@ -16,11 +19,17 @@ pub struct Sane {
 #[derive(Subcommand)]
 enum SaneCommand {
     Pretrain(Box<pretrain::Pretrain>),
+    Embed(embed::Embed),
+    Probe(probe::Probe),
+    Neighbours(neighbours::Neighbours),
 }
 
 /// Runs the command.
 pub fn run(arguments: &Sane, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.command {
         SaneCommand::Pretrain(arguments) => pretrain::run(arguments, global),
+        SaneCommand::Embed(arguments) => embed::run(arguments, global),
+        SaneCommand::Neighbours(arguments) => neighbours::run(arguments, global),
+        SaneCommand::Probe(arguments) => probe::run(arguments, global),
     }
 }

@@ -162,7 +162,7 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
         CheckpointPolicy { steps: None, time: Duration::from_secs(arguments.checkpoint_seconds) };
     let mut trainer = study.trainer(&config).with_context(shown)?;
     let mut run = record::open(&study_record(&study, &config), folder, policy, arguments.force)?;
-    let mut watch = Watch::new(config.training.epochs, Some(global))?;
+    let mut watch = Watch::new(config.training.epochs, Some(global))?.of_errors("models");
     if run.restore(&mut trainer)? {
         watch.continue_at(trainer.step_count());
     }

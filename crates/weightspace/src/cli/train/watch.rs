@@ -13,6 +13,7 @@ pub struct Watch {
     bar: ProgressBar,
     quiet: bool,
     epochs: u32,
+    samples: &'static str,
     interrupted: Interruption,
 }
 
@@ -29,7 +30,13 @@ impl Watch {
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
         let interrupted = Interruption::listen()?;
         let quiet = global.is_none_or(Global::is_quiet);
-        Ok(Watch { bar, quiet, epochs, interrupted })
+        Ok(Watch { bar, quiet, epochs, samples: "images", interrupted })
+    }
+
+    /// For what has no accuracy: samples of this name, and errors.
+    pub fn of_errors(mut self, samples: &'static str) -> Self {
+        self.samples = samples;
+        self
     }
 
     /// Begins at a step other than the first.
@@ -54,8 +61,9 @@ impl Observer for Watch {
         let Progress { epoch, epochs, loss, images_per_second, .. } = progress;
         self.bar.set_length(progress.total_steps);
         if !self.bar.is_hidden() {
+            let samples = self.samples;
             self.bar.set_message(format!(
-                "epoch {epoch}/{epochs}  loss {loss:.3}  {images_per_second:.0} images/s"
+                "epoch {epoch}/{epochs}  loss {loss:.3}  {images_per_second:.0} {samples}/s"
             ));
         }
         self.bar.set_position(progress.step);
@@ -69,11 +77,15 @@ impl Observer for Watch {
                 false => format!("  loss {loss:.3e}"),
             };
         }
-        if let Some(accuracy) = metrics.accuracy {
-            line += &format!("  held-out {:.2} %", 100.0 * accuracy);
+        match (self.samples, metrics.accuracy, metrics.loss) {
+            ("images", Some(accuracy), _) => {
+                line += &format!("  held-out {:.2} %", 100.0 * accuracy)
+            }
+            ("images", ..) | (_, _, None) => {}
+            (_, _, Some(error)) => line += &format!("  held-out error {error:.4}"),
         }
         if let Some(rate) = metrics.images_per_second {
-            line += &format!("  {rate:.0} images/s");
+            line += &format!("  {rate:.0} {}/s", self.samples);
         }
         self.say(&line);
     }

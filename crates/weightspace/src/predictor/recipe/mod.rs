@@ -123,8 +123,9 @@ fn paper() -> Recipe {
 }
 
 fn best() -> Recipe {
+    let (ordering, coordinates) = (Ordering::CrossFilter, CoordinateScale::Raw);
     Recipe {
-        target: TargetConfig { ordering: Ordering::CrossFilter, ..TargetConfig::default() },
+        target: TargetConfig { ordering, coordinates, ..TargetConfig::default() },
         model: ModelConfig { encoding: Encoding::DirectTables, hidden: 140, layers: 5 },
         steps: 20_000,
         epochs: 50,

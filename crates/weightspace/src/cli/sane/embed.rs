@@ -1,0 +1,169 @@
+//! `weightspace sane embed`: networks as vectors.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+use weightspace::sane::embedding::{Embedded, embed_all, embed_one};
+use weightspace::sane::pretraining::Samples;
+use weightspace::sane::table::{self, Format};
+use weightspace::sane::{Halo, SaneModel, TokenLayout, map};
+use weightspace::zoo::Population;
+use weightspace_core::AtomicFile;
+
+use crate::cli::model::Model;
+use crate::cli::output::{self, OutputArgs};
+use crate::cli::{Global, Outcome, text};
+
+/// Write the embeddings of networks: of all models of a zoo, or of single checkpoints
+///
+/// A row has the mean over all tokens of a network, and of every layer how far its tokens spread. Networks may be of any length, and
+/// of other architectures than those that were learnt where positions are not learned.
+#[derive(Args)]
+pub struct Embed {
+    /// Folder of an autoencoder
+    model: PathBuf,
+    /// Packed zoo, folder of models, or checkpoints and .wsp files
+    #[arg(required = true)]
+    networks: Vec<PathBuf>,
+    // Its name ends in .csv, .parquet or .npz.
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Epochs of a zoo's models [default: all]
+    #[arg(long, value_name = "E,..", value_delimiter = ',')]
+    epochs: Vec<u32>,
+    /// The embeddings of all tokens, too; only .npz holds them
+    #[arg(long)]
+    full: bool,
+    /// Folder for pictures of the embeddings on their first two principal components (SVG, PNG)
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
+    #[command(flatten)]
+    halo: HaloArgs,
+}
+
+/// How long networks are seen.
+#[derive(Args)]
+pub struct HaloArgs {
+    /// Tokens of a snippet that count [default: half the training window]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    content: Option<u32>,
+    /// Tokens on both sides that are only seen [default: a quarter of it]
+    #[arg(long, value_name = "N")]
+    context: Option<u32>,
+}
+
+impl HaloArgs {
+    /// What was asked for, or what suits the autoencoder.
+    pub fn of(&self, model: &SaneModel) -> Halo {
+        let halo = Halo::of_window(model.autoencoder.config().window);
+        Halo {
+            content: self.content.map_or(halo.content, |n| n as usize),
+            context: self.context.map_or(halo.context, |n| n as usize),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    output: PathBuf,
+    networks: usize,
+    latent: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pictures: Vec<PathBuf>,
+}
+
+pub fn run(arguments: &Embed, global: &Global) -> anyhow::Result<Outcome> {
+    let OutputArgs { output, force } = &arguments.output;
+    let Some(format) = Format::of(output) else {
+        bail!("{}: the name should end in .csv, .parquet or .npz", output.display());
+    };
+    if arguments.full && format != Format::Npz {
+        bail!("{}: --full needs a name that ends in .npz", output.display());
+    }
+    output::check(output, *force)?;
+    let model = SaneModel::read(&arguments.model)?;
+    let (mut rows, layers) = embed(&model, arguments)?;
+    let charts = if arguments.pictures.is_some() { map::charts(&rows) } else { Vec::new() };
+    if !arguments.full {
+        rows.iter_mut().for_each(|row| row.embedding.values.clear());
+    }
+    table::write(output, format, &rows, &layers)?;
+    let mut pictures = Vec::new();
+    if let Some(folder) = &arguments.pictures {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        for (name, chart) in charts {
+            let path = folder.join(format!("{name}.svg"));
+            write(&path, chart.to_svg_file()?.as_bytes())?;
+            write(&path.with_extension("png"), &chart.to_png()?)?;
+            pictures.push(path);
+        }
+    }
+    let latent = model.autoencoder.config().latent;
+    let report = Report { output: output.clone(), networks: rows.len(), latent, pictures };
+    global.print(&report, |out| {
+        let count = text::grouped(report.networks as u64);
+        let shown = text::printable(&output.display().to_string());
+        writeln!(out, "{shown}: {count} networks, {latent} numbers each")?;
+        report.pictures.iter().try_for_each(|path| writeln!(out, "{}", path.display()))
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Embeddings, and the names of the layers that these have.
+fn embed(model: &SaneModel, arguments: &Embed) -> anyhow::Result<(Vec<Embedded>, Vec<String>)> {
+    let halo = arguments.halo.of(model);
+    let tokens = model.autoencoder.config().tokens;
+    let names = |infos: &[weightspace_core::TensorInfo]| -> anyhow::Result<Vec<String>> {
+        let layout = TokenLayout::new(infos, tokens)?;
+        Ok(layout.layers().iter().map(|layer| layer.name.clone()).collect())
+    };
+    let mut rows = Vec::new();
+    if let [zoo] = &arguments.networks[..]
+        && is_zoo(zoo)
+    {
+        let epochs = &arguments.epochs;
+        let wanted = |epoch| epochs.is_empty() || epochs.contains(&epoch);
+        let samples = Samples::new(Population::open(zoo)?, wanted)?;
+        let shown = || zoo.display().to_string();
+        if samples.is_empty() {
+            bail!("{}: no models with weights of these epochs", shown());
+        }
+        let layers = names(&samples.tensors(0)?)?;
+        let take = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        embed_all(model, &samples, halo, take).with_context(shown)?;
+        return Ok((rows, layers));
+    }
+    let mut layers: Option<Vec<String>> = None;
+    for path in &arguments.networks {
+        let shown = || path.display().to_string();
+        let tensors = Model::open(path)?.state_dict()?;
+        let own = names(&tensors.infos()).with_context(shown)?;
+        if layers.as_ref().is_some_and(|layers| *layers != own) {
+            bail!("{}: its layers are not those of the networks before it", shown());
+        }
+        layers = Some(own);
+        rows.push(Embedded {
+            model: shown(),
+            epoch: 0,
+            test_accuracy: None,
+            generalisation_gap: None,
+            embedding: embed_one(model, &tensors, halo).with_context(shown)?,
+        });
+    }
+    Ok((rows, layers.unwrap_or_default()))
+}
+
+/// Whether a path is a zoo and no single checkpoint.
+pub fn is_zoo(path: &Path) -> bool {
+    path.is_dir() && !path.join("model.safetensors").exists() || Population::open(path).is_ok()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    AtomicFile::write_bytes(path, bytes).with_context(|| path.display().to_string())
+}

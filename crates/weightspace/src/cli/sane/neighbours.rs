@@ -1,0 +1,97 @@
+//! `weightspace sane neighbours`: which models are like another.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use weightspace::sane::SaneModel;
+use weightspace::sane::embedding::{distance, embed_all, embed_one};
+use weightspace::sane::pretraining::Samples;
+use weightspace::zoo::Population;
+
+use super::embed::HaloArgs;
+use crate::cli::model::Model;
+use crate::cli::table::{Align, Table};
+use crate::cli::{Global, Outcome};
+
+/// Find the models of a zoo whose embeddings are nearest to that of a network
+#[derive(Args)]
+pub struct Neighbours {
+    /// Folder of an autoencoder
+    model: PathBuf,
+    /// Packed zoo, or folder of models
+    zoo: PathBuf,
+    /// Checkpoint or .wsp file, or with --epoch a model of the zoo: its name, position, or a part of its name
+    network: String,
+    /// Epoch of the zoo's model to look for
+    #[arg(long, value_name = "E")]
+    epoch: Option<u32>,
+    /// Epochs of the models to look at [default: all]
+    #[arg(long, value_name = "E,..", value_delimiter = ',')]
+    epochs: Vec<u32>,
+    /// How many to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    count: usize,
+    #[command(flatten)]
+    halo: HaloArgs,
+}
+
+#[derive(Serialize)]
+struct Neighbour {
+    model: String,
+    epoch: u32,
+    /// Of the mean embeddings.
+    distance: f64,
+    test_accuracy: Option<f32>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    neighbours: Vec<Neighbour>,
+}
+
+pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
+    let model = SaneModel::read(&arguments.model)?;
+    let zoo = Population::open(&arguments.zoo)?;
+    let halo = arguments.halo.of(&model);
+    let tensors = match arguments.epoch {
+        Some(epoch) => zoo.weights(zoo.find(&arguments.network)?, epoch)?,
+        None => Model::open(arguments.network.as_ref())?.state_dict()?,
+    };
+    let own = embed_one(&model, &tensors, halo).with_context(|| arguments.network.clone())?;
+    let wanted = |epoch| arguments.epochs.is_empty() || arguments.epochs.contains(&epoch);
+    let samples = Samples::new(zoo, wanted)?;
+    let mut neighbours = Vec::new();
+    let take = |row: weightspace::sane::embedding::Embedded| {
+        neighbours.push(Neighbour {
+            distance: distance(&own.mean, &row.embedding.mean),
+            model: row.model,
+            epoch: row.epoch,
+            test_accuracy: row.test_accuracy,
+        });
+        Ok(())
+    };
+    let shown = || arguments.zoo.display().to_string();
+    embed_all(&model, &samples, halo, take).with_context(shown)?;
+    neighbours.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    neighbours.truncate(arguments.count);
+    let report = Report { neighbours };
+    global.print(&report, |out| {
+        let right = |title| (title, Align::Right);
+        let header =
+            [right("distance"), right("epoch"), right("test accuracy"), ("model", Align::Left)];
+        let mut table = Table::new(header);
+        for row in &report.neighbours {
+            let accuracy = row.test_accuracy;
+            table.push([
+                format!("{:.4}", row.distance),
+                row.epoch.to_string(),
+                accuracy.map_or(String::new(), |accuracy| format!("{:.2} %", 100.0 * accuracy)),
+                row.model.clone(),
+            ]);
+        }
+        table.write(out, "")
+    })?;
+    Ok(Outcome::Done)
+}
