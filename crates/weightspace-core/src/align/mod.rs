@@ -8,11 +8,12 @@
 //! axes on which they stand. Groups are visited in random order until none can be improved, so the
 //! distance never grows.
 //!
-//! What this finds depends on where it starts. From the identity ([`Start::Identity`]) the products of
-//! a residual stream are first dominated by layers whose other axis is still in disorder, and
-//! even a permuted copy is often not recovered. [`Start::Propagated`] begins where places are
-//! known (inputs, logits, vectors) and matches group after group by those weights alone whose
-//! other axes are matched already; in a permuted copy every such match is exact unless units are equal.
+//! What this finds depends on where it starts. From the identity ([`Start::Identity`]) a group that is visited
+//! early is matched by weights whose other axes are still in disorder, and a search can end where
+//! some residual streams are wrong for good. [`Start::Propagated`] begins where places are known (inputs,
+//! logits, vectors) and matches group after group by those weights alone whose other axes are
+//! matched already; of a permuted copy every such match is exact, unless units are equal. On copies of
+//! ResNet-56 in noise of twice the weights' size it recovers every unit, the identity three of four.
 //! [`Start::Best`], the default, tries both and keeps the smaller distance.
 //!
 //! Weights are taken as `f32`, products and sums are `f64`: rounding stays at 1e-16 of what is summed,

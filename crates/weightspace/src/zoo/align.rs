@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use weightspace_core::StateDict;
 use weightspace_core::align::{AlignOptions, Aligner, Alignment};
 use weightspace_core::permutation::{self, PermutationGroup};
+use weightspace_core::{StateDict, TensorInfo};
 use weightspace_nn::arch;
 
 use super::import::Progress;
@@ -50,9 +50,44 @@ impl Reference {
             false => Ok(Reference { name, epoch, weights, groups }),
         }
     }
+
+    /// The weights under the reference's names, if they are those of the same network but for names: a
+    /// dropout moves the numbers of the layers behind it. Others stay as they are.
+    fn renamed(&self, weights: StateDict) -> StateDict {
+        let (own, infos) = (self.weights.infos(), weights.infos());
+        let names = |infos: &[TensorInfo]| -> Vec<String> {
+            infos.iter().map(|info| info.name.clone()).collect()
+        };
+        let (expected, found) = (names(&own), names(&infos));
+        if expected == found || !own.iter().map(|i| &i.shape).eq(infos.iter().map(|i| &i.shape)) {
+            return weights;
+        }
+        let Ok(net) = arch::recognise(&infos) else { return weights };
+        match by_position(&net.permutation_groups(), &found) == by_position(&self.groups, &expected)
+        {
+            true => with_names(weights, expected),
+            false => weights,
+        }
+    }
 }
 
-/// Aligns every model of a population to a reference, on all threads. The results are in the order of the
+/// The groups with positions in place of names.
+fn by_position(groups: &[PermutationGroup], names: &[String]) -> Vec<PermutationGroup> {
+    let mut groups = groups.to_vec();
+    for member in groups.iter_mut().flat_map(|group| &mut group.members) {
+        let position = names.iter().position(|name| *name == member.tensor);
+        member.tensor = format!("{position:?}");
+    }
+    groups
+}
+
+/// The same tensors under other names.
+fn with_names(weights: StateDict, names: Vec<String>) -> StateDict {
+    names.into_iter().zip(weights).map(|(name, (_, tensor))| (name, tensor)).collect()
+}
+
+/// Aligns every model of a population to a reference, on all threads. Models may name their tensors in other
+/// ways; their groups of units are the same, in the same order. The results are in the order of the
 /// population and do not depend on the number of threads; weights of one model per thread are in
 /// memory.
 ///
@@ -71,7 +106,7 @@ pub fn align(
         let weights = population.weights(index, last_epoch(population, index)?)?;
         let refuse =
             |error| ZooError::malformed(&population.path().join(population.name(index)), error);
-        aligner.align(&weights).map_err(refuse)
+        aligner.align(&reference.renamed(weights)).map_err(refuse)
     };
     let mut found = Vec::with_capacity(population.len());
     let indices: Vec<usize> = (0..population.len()).collect();
@@ -112,17 +147,21 @@ pub fn sound(
 /// If there is not one alignment for each model.
 pub fn write(
     population: &Population,
-    groups: &[PermutationGroup],
+    reference: &Reference,
     alignments: &[Alignment],
     path: &Path,
     progress: Progress<'_>,
 ) -> Result<Survey, ZooError> {
     assert_eq!(alignments.len(), population.len(), "an alignment for each model");
     let permute = |index: usize, weights: &mut StateDict| {
-        let permuted = permutation::apply(groups, &alignments[index].permutations, weights);
-        permuted.map_err(|error| {
+        let names = weights.iter().map(|(name, _)| name.to_owned()).collect();
+        let mut renamed = reference.renamed(std::mem::take(weights));
+        let permutations = &alignments[index].permutations;
+        permutation::apply(&reference.groups, permutations, &mut renamed).map_err(|error| {
             ZooError::malformed(&population.path().join(population.name(index)), error)
-        })
+        })?;
+        *weights = with_names(renamed, names);
+        Ok(())
     };
     Import::default().write_changed(population, path, &permute, progress)
 }

@@ -144,6 +144,38 @@ fn a_published_tree_is_aligned() {
 }
 
 #[test]
+fn models_with_dropout_are_the_same_network_under_other_names() {
+    let build = |dropout| {
+        let options = ArchOptions { dropout: Some(dropout), ..ArchOptions::default() };
+        arch::build("zoo-cnn", &options).unwrap()
+    };
+    let nets = [build(0.0), build(0.5)];
+    let weights = [0, 1].map(|i| {
+        ModelState::initial(&nets[i], Initialisation::default(), 1).to_state_dict(&nets[i])
+    });
+    assert_ne!(weights[0].infos(), weights[1].infos());
+    let folder = tempfile::tempdir().unwrap();
+    let [zoo, out] = ["zoo", "out"].map(|name| folder.path().join(name));
+    let model = |index: usize| PackedModel {
+        name: format!("model{index}"),
+        params: Params::new(),
+        tensors: weights[index].infos(),
+        metrics: Vec::new(),
+    };
+    let mut writer = PackedWriter::create(&zoo, None, &[1], &[model(0), model(1)]).unwrap();
+    writer.write(&weights[0]).unwrap();
+    let mut moved = weights[1].clone();
+    let groups = nets[1].permutation_groups();
+    let reverse: Vec<_> = groups.iter().map(|group| (0..group.size).rev().collect()).collect();
+    apply(&groups, &reverse, &mut moved).unwrap();
+    writer.write(&moved).unwrap();
+    writer.finish().unwrap();
+    let (code, _, stderr) = run(&[zoo.to_str().unwrap(), "-o", out.to_str().unwrap()]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(Population::open(&out).unwrap().weights(1, 1).unwrap(), weights[1]);
+}
+
+#[test]
 fn what_cannot_be_aligned_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let zoo = zoo(folder.path(), Some(1));

@@ -76,7 +76,7 @@ pub fn run(arguments: &Align, global: &Global) -> anyhow::Result<()> {
     };
     let (population, alignments, damaged) = align::sound(&population, found);
     ensure!(!population.is_empty(), "{}: no model can be aligned", arguments.zoo.display());
-    let survey = align::write(&population, &reference.groups, &alignments, output, &progress)
+    let survey = align::write(&population, &reference, &alignments, output, &progress)
         .with_context(|| output.display().to_string())?;
     drop(bar);
     let count = alignments.len();
