@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Weight matching (git re-basin) of two ResNet-20s with NumPy and SciPy, beside `weightspace align`, in turns.
+"""Weight matching (git re-basin) of two ResNet-20s with NumPy and SciPy, beside ours, in turns.
 
 The other network is a copy of the checkpoint with noise and its units in random order. The groups of units
 are written by hand here, and matching follows the published algorithm: start at the identity, sweep over the
 groups in random order, multiply all tensors of a group anew, assign with scipy.optimize.linear_sum_assignment,
 stop when nothing improves. Reading files is not counted on either side.
 
-    python scipy_align.py target/release/weightspace resnet20-12fca82f.th -n 9
+    cargo build --release -p weightspace-nn --example align_speed
+    python scipy_align.py target/release/examples/align_speed resnet20-12fca82f.th -n 9
 
-Prints one JSON document: seconds of every run, medians and their ratio, sweeps, squared distances.
+A turn is five searches in one process, in other orders of the groups, after one that does not count; its time is
+their median. Both sides use one thread. Prints one JSON document: seconds of every run, medians and their ratio, sweeps, squared distances.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import torch
 from safetensors.numpy import save_file
 from scipy.optimize import linear_sum_assignment
 
+SEARCHES = 5
 NORM = ["weight", "bias", "running_mean", "running_var"]
 
 
@@ -111,11 +114,11 @@ def distance(a, b):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", help="weightspace")
+    parser.add_argument("program", help="the example align_speed")
     parser.add_argument("checkpoint", help="resnet20-12fca82f.th")
     parser.add_argument("-n", type=int, default=9, help="runs of each")
     parser.add_argument("--noise", type=float, default=0.5, help="of every tensor, in its standard deviation")
-    parser.add_argument("--start", default="identity", help="of weightspace; SciPy's is the identity")
+    parser.add_argument("--start", default="identity", help="of ours; SciPy's is the identity")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
 
@@ -133,23 +136,24 @@ def main():
     for members in spec:
         move(b, members, random.permutation(len(members[0][2])))
 
-    theirs, ours, their_sweeps, our_runs = [], [], [], []
+    theirs, ours, their_sweeps, our_sweeps = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in ("a.safetensors", "b.safetensors")]
         for path, weights in zip(paths, (a, b)):
             save_file(weights, path)
-        command = [arguments.program, "align", *paths, "--json", "--start", arguments.start, "--threads", "1"]
-        for run in range(arguments.n + 1):
-            start = time.perf_counter()
-            permutations, sweeps = match(a, b, spec, run)
-            seconds = time.perf_counter() - start
-            output = subprocess.run([*command, "--seed", str(run)], check=True, capture_output=True)
-            report = json.loads(output.stdout)
-            if run:  # The first does not count.
-                theirs.append(seconds)
-                ours.append(report["seconds"])
+        for turn in range(arguments.n):
+            times = []
+            for search in range(SEARCHES + 1):
+                start = time.perf_counter()
+                permutations, sweeps = match(a, b, spec, turn * SEARCHES + search)
+                times.append(time.perf_counter() - start)
                 their_sweeps.append(sweeps)
-                our_runs.append(report)
+            theirs.append(statistics.median(times[1:]))
+            command = [arguments.program, *paths, str(SEARCHES), arguments.start, str(turn * SEARCHES)]
+            output = subprocess.run(command, check=True, capture_output=True)
+            report = json.loads(output.stdout)
+            ours.append(statistics.median(report["seconds"]))
+            our_sweeps += report["sweeps"]
     aligned = {name: w.copy() for name, w in b.items()}
     for members, permutation in zip(spec, permutations):
         move(aligned, members, permutation)
@@ -160,11 +164,11 @@ def main():
         "median_scipy_seconds": medians[0],
         "median_weightspace_seconds": medians[1],
         "ratio": medians[0] / medians[1],
-        "scipy_sweeps": their_sweeps,
-        "weightspace_sweeps": [run["sweeps"] for run in our_runs],
+        "mean_scipy_sweeps": statistics.mean(their_sweeps),
+        "mean_weightspace_sweeps": statistics.mean(our_sweeps),
         "distance_before": distance(a, b),
         "distance_scipy": distance(a, aligned),
-        "distance_weightspace": our_runs[-1]["distance_after"]["total"],
+        "distance_weightspace": report["distance"],
         "distance_of_the_noise": unpermuted,
     }, indent=2))
 
