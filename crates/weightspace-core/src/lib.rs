@@ -5,6 +5,7 @@
 //! This crate holds no training code, no data sets and no networks. Threads (`threads`) and memory
 //! maps (`mmap`) are features, so that the decoder can be built for `wasm32` and phones.
 
+pub mod align;
 pub mod atomic_file;
 pub mod basis;
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod exact_product;
 pub mod instruction_set;
 pub mod layout;
 mod parallel;
+pub mod permutation;
 pub mod predictor;
 pub mod random;
 pub mod state_dict;

@@ -3,6 +3,7 @@
 //! Files are in [`weightspace_core`], networks and data sets in [`weightspace_nn`]; the program of
 //! the same name puts everything together.
 
+pub mod align;
 pub mod analyze;
 pub mod auto;
 pub mod comm;

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => cli::eval::run(&arguments, &global),
         Command::Curve(arguments) => cli::curve::run(&arguments, &global),
         Command::Analyze(arguments) => cli::analyze::run(&arguments, &global),
+        Command::Align(arguments) => cli::align::run(&arguments, &global),
         Command::Train(arguments) => cli::train::run(&arguments, &global),
         Command::Zoo(arguments) => cli::zoo::run(&arguments, &global),
         Command::Sane(arguments) => cli::sane::run(&arguments, &global),

@@ -4,22 +4,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use weightspace::analyze::{self, LayerSpectrum, Sample, Versions};
 use weightspace::report::{Axis, Chart, Level, Scale, Series, Unit};
 use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::Net;
-use weightspace_nn::data::{Preprocessing, Split, split_train_validation};
 
+use super::images::Images;
 use super::model::{ArchArgs, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::table::{Align, Table};
 use super::{Global, Outcome, text};
-
-/// Training images that are looked at when the number is not given.
-const TRAINING_IMAGES: usize = 10_000;
 
 /// Say what became of a network: singular values, the line between two versions, errors of weights
 #[derive(Args)]
@@ -89,32 +86,6 @@ struct Errors {
     written: Written,
 }
 
-/// On which images a network is measured.
-#[derive(Args)]
-struct Images {
-    /// Data set as `weightspace list` names it, or folder:PATH
-    #[arg(long, value_name = "NAME")]
-    data: String,
-    /// Which part of the data set
-    #[arg(long, value_enum, default_value_t = Part::Test)]
-    split: Part,
-    /// Images to look at, drawn by --seed [default: all test images, 10000 training images]
-    #[arg(long, value_name = "N")]
-    images: Option<usize>,
-    /// Normalisation of the images [default: what the model says, else the architecture's, else the
-    /// data set's]
-    #[arg(long, value_name = "P")]
-    preprocessing: Option<Preprocessing>,
-    #[command(flatten)]
-    arch: ArchArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Part {
-    Train,
-    Test,
-}
-
 /// Runs the command.
 pub fn run(arguments: &Analyze, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.what {
@@ -137,30 +108,6 @@ fn versions(models: &[&Model], net: Option<&Net>, global: &Global) -> anyhow::Re
         global.explain("batch normalisations are folded in one version: folded in all");
     }
     Ok(versions)
-}
-
-impl Images {
-    /// The network with its images, and which of them to look at.
-    fn open(&self, model: &Model, global: &Global) -> anyhow::Result<(Setup, Option<Vec<usize>>)> {
-        let split = match self.split {
-            Part::Train => Split::Train,
-            Part::Test => Split::Test,
-        };
-        let net = model.net(&self.arch.arch)?;
-        let setup = Setup::new(model, net, &self.data, split, self.preprocessing.as_ref(), global)?;
-        let count = setup.dataset.len();
-        let wanted = self.images.or(match self.split {
-            Part::Train => Some(TRAINING_IMAGES),
-            Part::Test => None,
-        });
-        let chosen = wanted.filter(|&wanted| wanted < count).map(|wanted| {
-            let mut all = split_train_validation(count, 0, global.seed()).0;
-            all.truncate(wanted);
-            all
-        });
-        ensure!(chosen.as_ref().is_none_or(|chosen| !chosen.is_empty()), "--images: no images");
-        Ok((setup, chosen))
-    }
 }
 
 impl Setup {

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a check failed, 2 error.
 
+pub mod align;
 pub mod analyze;
 pub mod completions;
 pub mod compress;
@@ -22,6 +23,7 @@ mod command_line;
 mod compare;
 mod decoding;
 mod global;
+mod images;
 mod interruption;
 mod model;
 mod output;
@@ -61,6 +63,7 @@ pub enum Command {
     Eval(eval::Eval),
     Curve(curve::Curve),
     Analyze(analyze::Analyze),
+    Align(align::Align),
     Train(Box<train::Train>),
     Zoo(zoo::Zoo),
     Sane(sane::Sane),

@@ -2,6 +2,7 @@
 //! architecture, and the images that it reads.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -227,6 +228,14 @@ impl Model {
             }
             Source::Wsp(file) => Some(file.header().arch.as_str()).filter(|arch| !arch.is_empty()),
         }
+    }
+
+    /// What of the file's metadata a copy of the model should say: its architecture and the
+    /// preprocessing, if they are stated.
+    pub fn statements(&self) -> BTreeMap<String, String> {
+        let stated = [(ARCH_KEY, self.stated_arch()), (PREPROCESSING_KEY, self.preprocessing())];
+        let stated = stated.into_iter().filter_map(|(key, text)| Some((key, text?)));
+        stated.map(|(key, text)| (key.to_owned(), text.to_owned())).collect()
     }
 
     /// Values that training changes; where the architecture is unknown, all of floating-point type.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use weightspace_core::StateDict;
+
 use super::ZooError;
 use super::packed::{PackedModel, PackedWriter, different_size};
 use super::population::{Model, Population};
@@ -56,12 +58,26 @@ impl Import {
         path: &Path,
         progress: Progress<'_>,
     ) -> Result<Survey, ZooError> {
+        self.write_changed(population, path, &|_, _| Ok(()), progress)
+    }
+
+    /// As [`write`](Self::write), with weights that `change` has worked on, which hears the index of their model in
+    /// the population.
+    pub(super) fn write_changed(
+        &self,
+        population: &Population,
+        path: &Path,
+        change: &dyn Fn(usize, &mut StateDict) -> Result<(), ZooError>,
+        progress: Progress<'_>,
+    ) -> Result<Survey, ZooError> {
         let survey = self.survey(population, progress)?;
         let description = self.description.as_deref().or(population.description());
         let mut writer = PackedWriter::create(path, description, &survey.epochs, &survey.models)?;
         for (done, &index) in survey.positions.iter().enumerate() {
             for &epoch in &survey.epochs {
-                writer.write(&population.weights(index, epoch)?)?;
+                let mut weights = population.weights(index, epoch)?;
+                change(index, &mut weights)?;
+                writer.write(&weights)?;
             }
             progress("packing models", done + 1, survey.positions.len());
         }

@@ -3,7 +3,8 @@
 //! A zoo is made from a [`ZooDescription`], which says what its models ([`ModelSpec`]) are; its models
 //! are divided among machines by [`Shard`]. On disk it is a [tree] of folders as the published
 //! zoos are, or one [packed] file; a [`Population`] reads both, model by model. [`index`]
-//! makes a table of it, [`stats`] what can be said in numbers and pictures.
+//! makes a table of it, [`stats`] what can be said in numbers and pictures; [`align`] brings the
+//! units of all models into one order.
 //!
 //! ```
 //! use weightspace::zoo::ZooDescription;
@@ -24,6 +25,7 @@
 //! # Ok::<(), weightspace::zoo::ZooError>(())
 //! ```
 
+pub mod align;
 pub mod description;
 mod error;
 pub mod import;

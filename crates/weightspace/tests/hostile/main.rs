@@ -51,12 +51,14 @@ impl Case {
 }
 
 /// Commands that read the header of a checkpoint or `.wsp` file.
-pub const OPENING: [&str; 5] = [
+pub const OPENING: [&str; 7] = [
     "inspect IN",
     "compress IN -o OUT",
     "eval IN --data digits",
     "diff IN GOOD",
     "inspect IN --json",
+    "align GOOD IN -o OUT",
+    "align IN GOOD --json",
 ];
 /// Commands that read all tensors of it.
 pub const READING: [&str; 3] = ["compress IN -o OUT", "diff IN IN", "compress IN -o OUT --json"];

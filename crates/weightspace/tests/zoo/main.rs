@@ -1,5 +1,6 @@
-//! Zoos: what PyTorch wrote, both layouts, tables and statistics, the commands.
+//! Zoos: what PyTorch wrote, both layouts, alignment, tables and statistics, the commands.
 
+mod align;
 mod commands;
 mod description;
 mod fixtures;

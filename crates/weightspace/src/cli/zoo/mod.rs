@@ -1,5 +1,6 @@
 //! `weightspace zoo`: populations of networks.
 
+mod align;
 mod export;
 mod import;
 mod index;
@@ -28,6 +29,7 @@ enum ZooCommand {
     Train(train::Train),
     Import(import::Import),
     Export(export::Export),
+    Align(align::Align),
     Index(index::Index),
     Stats(stats::Stats),
     Show(show::Show),
@@ -38,6 +40,7 @@ pub fn run(arguments: &Zoo, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.command {
         ZooCommand::Train(arguments) => return train::run(arguments, global),
         ZooCommand::Import(arguments) => import::run(arguments, global)?,
+        ZooCommand::Align(arguments) => align::run(arguments, global)?,
         ZooCommand::Export(arguments) => export::run(arguments, global)?,
         ZooCommand::Index(arguments) => index::run(arguments, global)?,
         ZooCommand::Stats(arguments) => stats::run(arguments, global)?,

@@ -1,0 +1,226 @@
+//! One search: permutations of all groups, and the products that say how good they are.
+
+use std::borrow::Cow;
+
+use super::TOLERANCE;
+use super::assignment::{maximise, value};
+use super::units::{Slot, Units, identity};
+use crate::random::Stream;
+
+/// Both networks, and what of their products no permutation changes.
+pub(super) struct Products<'a> {
+    units: &'a Units<'a>,
+    /// The other network's weights of every touched tensor.
+    values: &'a [Cow<'a, [f32]>],
+    /// For each group the sum of the products of slots without neighbours, size x size.
+    constant: Vec<Vec<f64>>,
+}
+
+impl<'a> Products<'a> {
+    pub fn new(units: &'a Units<'a>, values: &'a [Cow<'a, [f32]>]) -> Self {
+        let sources: Vec<_> = units.tensors.iter().map(|t| identity(&t.shape)).collect();
+        let mut products = Products { units, values, constant: Vec::new() };
+        let mut rows = Vec::new();
+        for (group, slots) in units.groups.iter().zip(&units.slots) {
+            let mut sum = vec![0.0; group.size * group.size];
+            for slot in slots.iter().filter(|slot| slot.neighbours.is_empty()) {
+                products.add(slot, &sources, &mut rows, &mut sum);
+            }
+            products.constant.push(sum);
+        }
+        products
+    }
+
+    /// Adds the inner products of the reference's units (rows of `sum`) and the other network's (columns).
+    fn add(&self, slot: &Slot, sources: &[Vec<Vec<usize>>], rows: &mut Vec<f64>, sum: &mut [f64]) {
+        let touched = &self.units.tensors[slot.tensor];
+        slot.member.gather(&self.values[slot.tensor], touched, &sources[slot.tensor], rows);
+        add_product_with_transposed(sum, &slot.rows, rows, slot.member.places.len());
+    }
+}
+
+/// `sum` += A B^T for A and B of `count` rows, all row-major.
+fn add_product_with_transposed(sum: &mut [f64], a: &[f64], b: &[f64], count: usize) {
+    assert_eq!((sum.len(), a.len()), (count * count, b.len()));
+    let columns = a.len() / count.max(1);
+    assert_eq!(a.len(), count * columns);
+    let (row, one) = (columns as isize, 1);
+    // SAFETY: A and B are `count` x `columns` and `sum` is `count` x `count`, as asserted above, so
+    // that all elements at these strides are inside; `sum` is borrowed mutably and overlaps neither.
+    unsafe {
+        matrixmultiply::dgemm(
+            count,
+            columns,
+            count,
+            1.0,
+            a.as_ptr(),
+            row,
+            one,
+            b.as_ptr(),
+            one,
+            row,
+            1.0,
+            sum.as_mut_ptr(),
+            count as isize,
+            one,
+        );
+    }
+}
+
+/// Permutations of all groups while they are looked for.
+pub(super) struct Matching<'a> {
+    products: &'a Products<'a>,
+    permutations: Vec<Vec<usize>>,
+    /// For each tensor and axis, where the permuted network's positions come from.
+    sources: Vec<Vec<Vec<usize>>>,
+    /// For each slot with neighbours its product, and whether that is of the present permutations.
+    kept: Vec<Vec<(Vec<f64>, bool)>>,
+    /// Groups that are matched, and none of whose products has changed since.
+    settled: Vec<bool>,
+    rows: Vec<f64>,
+    sum: Vec<f64>,
+}
+
+impl<'a> Matching<'a> {
+    /// All units where they are.
+    pub fn new(products: &'a Products<'a>) -> Self {
+        let units = products.units;
+        Matching {
+            products,
+            permutations: units.groups.iter().map(|group| (0..group.size).collect()).collect(),
+            sources: units.tensors.iter().map(|touched| identity(&touched.shape)).collect(),
+            kept: units.slots.iter().map(|slots| vec![(Vec::new(), false); slots.len()]).collect(),
+            settled: vec![false; units.groups.len()],
+            rows: Vec::new(),
+            sum: Vec::new(),
+        }
+    }
+
+    pub fn permutations(&self) -> &[Vec<usize>] {
+        &self.permutations
+    }
+
+    /// Squared distance of the permuted network over all touched tensors.
+    pub fn distance(&self) -> f64 {
+        let tensors = 0..self.sources.len();
+        tensors.map(|tensor| self.compare(tensor, |a, b| (a - b).powi(2))).sum()
+    }
+
+    /// Sum over all elements of a tensor, of the reference and of the permuted network.
+    fn compare(&self, tensor: usize, term: impl Fn(f64, f64) -> f64) -> f64 {
+        let other = &self.products.values[tensor];
+        self.products.units.tensors[tensor].sum(other, &self.sources[tensor], term)
+    }
+
+    /// Matches one group after the other, each by what is known of it: products of slots whose
+    /// neighbours are matched. The group of which most is known comes next.
+    pub fn propagate(&mut self) {
+        let slots = &self.products.units.slots;
+        let mut matched = vec![false; slots.len()];
+        for _ in 0..slots.len() {
+            let known = |slot: &&Slot| slot.neighbours.iter().all(|&other| matched[other]);
+            let columns = |group: usize| -> usize {
+                let known = slots[group].iter().filter(known);
+                known.map(|slot| slot.rows.len() / slot.member.places.len().max(1)).sum()
+            };
+            let open = (0..slots.len()).filter(|&group| !matched[group]).rev();
+            let Some(group) = open.max_by_key(|&group| columns(group)) else { return };
+            let which: Vec<bool> = slots[group].iter().map(|slot| known(&slot)).collect();
+            self.add_up(group, |position| which[position]);
+            self.set(group, maximise(&self.sum, self.permutations[group].len()));
+            matched[group] = true;
+        }
+    }
+
+    /// Sweeps over all groups until none can be improved; the number of sweeps, and whether that was
+    /// so.
+    pub fn sweep(&mut self, max_sweeps: usize, random: &mut Stream) -> (usize, bool) {
+        let mut order: Vec<usize> = (0..self.permutations.len()).collect();
+        for sweep in 1..=max_sweeps {
+            random.shuffle(&mut order);
+            let mut improved = false;
+            for &group in &order {
+                improved |= !self.settled[group] && self.improve(group);
+            }
+            if !improved {
+                return (sweep, true);
+            }
+        }
+        (max_sweeps, false)
+    }
+
+    /// Finds the best permutation of a group; whether it is better than the one it has.
+    fn improve(&mut self, group: usize) -> bool {
+        self.add_up(group, |_| true);
+        let old = self.permutations[group].clone();
+        let new = maximise(&self.sum, old.len());
+        self.settled[group] = true;
+        let scale = magnitude(&self.sum, &old);
+        if value(&self.sum, &new) - value(&self.sum, &old) <= TOLERANCE * (1.0 + scale) {
+            return false;
+        }
+        let slots = &self.products.units.slots[group];
+        if !slots.iter().any(|slot| slot.neighbours.contains(&group)) {
+            self.set(group, new);
+            return true;
+        }
+        // Where units stand on two axes of one tensor, the assignment is only a guess.
+        let before = self.inner_product(group);
+        self.set(group, new);
+        let better = self.inner_product(group) - before > TOLERANCE * (1.0 + scale);
+        if !better {
+            self.set(group, old);
+            self.settled[group] = true;
+        }
+        better
+    }
+
+    /// Inner product of the two networks over all tensors of a group.
+    fn inner_product(&self, group: usize) -> f64 {
+        let slots = self.products.units.slots[group].iter();
+        let mut tensors: Vec<usize> = slots.map(|slot| slot.tensor).collect();
+        tensors.sort_unstable();
+        tensors.dedup();
+        tensors.into_iter().map(|tensor| self.compare(tensor, |a, b| a * b)).sum()
+    }
+
+    /// Adds up the products of some slots of a group in `sum`: those without neighbours, and others by
+    /// position.
+    fn add_up(&mut self, group: usize, wanted: impl Fn(usize) -> bool) {
+        let Matching { products, sources, kept, rows, sum, .. } = self;
+        sum.clone_from(&products.constant[group]);
+        for (position, slot) in products.units.slots[group].iter().enumerate() {
+            if slot.neighbours.is_empty() || !wanted(position) {
+                continue;
+            }
+            let (product, valid) = &mut kept[group][position];
+            if !*valid {
+                product.clear();
+                product.resize(sum.len(), 0.0);
+                products.add(slot, sources, rows, product);
+                *valid = true;
+            }
+            sum.iter_mut().zip(product).for_each(|(sum, term)| *sum += *term);
+        }
+    }
+
+    /// Gives a group a permutation; products that depend on it are no longer valid.
+    fn set(&mut self, group: usize, permutation: Vec<usize>) {
+        let units = self.products.units;
+        for slot in &units.slots[group] {
+            slot.member
+                .write_sources(&permutation, &mut self.sources[slot.tensor][slot.member.axis]);
+        }
+        for &(reader, position) in &units.readers[group] {
+            self.kept[reader][position].1 = false;
+            self.settled[reader] = false;
+        }
+        self.permutations[group] = permutation;
+    }
+}
+
+/// Sum of the magnitudes of the elements that an assignment takes.
+fn magnitude(matrix: &[f64], assignment: &[usize]) -> f64 {
+    let rows = matrix.chunks_exact(assignment.len().max(1));
+    rows.zip(assignment).map(|(row, &column)| row[column].abs()).sum()
+}

@@ -1,0 +1,215 @@
+//! The units of a reference as rows, and where those of another network are read.
+
+use std::borrow::Cow;
+
+use crate::StateDict;
+use crate::permutation::{Member, PermutationGroup};
+
+use super::{AlignError, Whose};
+
+/// A tensor on which units stand.
+pub(super) struct Touched<'a> {
+    pub name: &'a str,
+    pub shape: Vec<usize>,
+    /// The reference's elements.
+    pub reference: Cow<'a, [f32]>,
+    /// For each axis the groups that have places on it.
+    pub axes: Vec<Vec<usize>>,
+}
+
+/// A member of a group, and the reference's units there.
+pub(super) struct Slot<'a> {
+    pub member: &'a Member,
+    /// Which of the tensors.
+    pub tensor: usize,
+    /// Groups on the tensor's other axes, on which the products with another network depend; ascending.
+    pub neighbours: Vec<usize>,
+    /// The reference's units, one row each.
+    pub rows: Vec<f64>,
+}
+
+/// All units of a reference.
+pub(super) struct Units<'a> {
+    pub groups: &'a [PermutationGroup],
+    pub tensors: Vec<Touched<'a>>,
+    /// The members of each group.
+    pub slots: Vec<Vec<Slot<'a>>>,
+    /// For each group the slots (group, position) whose products depend on its permutation.
+    pub readers: Vec<Vec<(usize, usize)>>,
+}
+
+impl<'a> Units<'a> {
+    pub fn new(
+        groups: &'a [PermutationGroup],
+        reference: &'a StateDict,
+    ) -> Result<Self, AlignError> {
+        let tensors = touched(groups, reference)?;
+        let position = |name: &str| tensors.iter().position(|touched| touched.name == name);
+        let mut slots = Vec::with_capacity(groups.len());
+        let mut readers = vec![Vec::new(); groups.len()];
+        for (index, group) in groups.iter().enumerate() {
+            let mut own = Vec::with_capacity(group.members.len());
+            for member in &group.members {
+                let tensor = position(&member.tensor).expect("a tensor of every member");
+                let touched = &tensors[tensor];
+                let others =
+                    touched.axes.iter().enumerate().filter(|(axis, _)| *axis != member.axis);
+                let mut neighbours: Vec<usize> =
+                    others.flat_map(|(_, groups)| groups.iter().copied()).collect();
+                neighbours.sort_unstable();
+                neighbours.dedup();
+                neighbours.iter().for_each(|&other| readers[other].push((index, own.len())));
+                let mut rows = Vec::new();
+                let sources = identity(&touched.shape);
+                member.gather(&touched.reference, touched, &sources, &mut rows);
+                own.push(Slot { member, tensor, neighbours, rows });
+            }
+            slots.push(own);
+        }
+        Ok(Units { groups, tensors, slots, readers })
+    }
+}
+
+/// The tensors of all members, in the order of the groups.
+fn touched<'a>(
+    groups: &'a [PermutationGroup],
+    reference: &'a StateDict,
+) -> Result<Vec<Touched<'a>>, AlignError> {
+    let mut tensors: Vec<Touched<'_>> = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        for member in &group.members {
+            let name = &member.tensor;
+            let whose = Whose::Reference;
+            let tensor = reference.get(name);
+            let tensor = tensor.ok_or_else(|| AlignError::Missing { whose, name: name.clone() })?;
+            if !tensor.dtype().is_float() {
+                let found = tensor.dtype();
+                return Err(AlignError::Type { whose, name: name.clone(), found });
+            }
+            member.check(tensor.shape())?;
+            let known = tensors.iter().position(|touched| touched.name == *name);
+            let position = known.unwrap_or_else(|| {
+                let shape = tensor.shape().to_vec();
+                let axes = vec![Vec::new(); shape.len()];
+                tensors.push(Touched { name, shape, reference: tensor.to_f32(), axes });
+                tensors.len() - 1
+            });
+            let axis = &mut tensors[position].axes[member.axis];
+            if axis.last() != Some(&index) {
+                axis.push(index);
+            }
+        }
+    }
+    Ok(tensors)
+}
+
+/// Positions of all axes, each in its place.
+pub(super) fn identity(shape: &[usize]) -> Vec<Vec<usize>> {
+    shape.iter().map(|&len| (0..len).collect()).collect()
+}
+
+impl Touched<'_> {
+    /// The last axis that moves: behind it, elements stand together.
+    fn last_moving(&self) -> usize {
+        self.axes.iter().rposition(|groups| !groups.is_empty()).unwrap_or(0)
+    }
+
+    /// Elements between neighbours on an axis.
+    fn stride(&self, axis: usize) -> usize {
+        self.shape[axis + 1..].iter().product()
+    }
+
+    /// Where the elements at all positions of some axes begin, the last axis fastest, each axis in the order of
+    /// `sources`.
+    fn offsets(&self, axes: impl Iterator<Item = usize>, sources: &[Vec<usize>]) -> Vec<usize> {
+        axes.fold(vec![0], |starts, axis| {
+            let stride = self.stride(axis);
+            let along = |start| sources[axis].iter().map(move |&at| start + at * stride);
+            starts.into_iter().flat_map(along).collect()
+        })
+    }
+
+    /// The sum over all elements of the tensor of what `term` makes of the reference's and the other's
+    /// in the order of `sources`.
+    pub fn sum(
+        &self,
+        other: &[f32],
+        sources: &[Vec<usize>],
+        term: impl Fn(f64, f64) -> f64,
+    ) -> f64 {
+        let last = self.last_moving();
+        let run: usize = self.shape[last + 1..].iter().product();
+        let starts = self.offsets(0..=last, sources);
+        let runs = self.reference.chunks_exact(run.max(1)).zip(starts);
+        let of_run = |(run, start): (&[f32], usize)| -> f64 {
+            let pairs = run.iter().zip(&other[start..]);
+            pairs.map(|(&a, &b)| term(f64::from(a), f64::from(b))).sum()
+        };
+        runs.map(of_run).sum()
+    }
+}
+
+impl Member {
+    /// Makes a row of each unit: its elements with the positions of all other axes in the order of
+    /// `sources`. Rows of two networks have the same order.
+    pub(super) fn gather(
+        &self,
+        values: &[f32],
+        touched: &Touched,
+        sources: &[Vec<usize>],
+        rows: &mut Vec<f64>,
+    ) {
+        let last = touched.last_moving().max(self.axis);
+        let run: usize = touched.shape[last + 1..].iter().product();
+        let columns = touched.offsets((0..=last).filter(|&axis| axis != self.axis), sources);
+        rows.clear();
+        rows.reserve(self.places.len() * self.block * columns.len() * run);
+        for &place in &self.places {
+            for position in place * self.block..(place + 1) * self.block {
+                let values = &values[position * touched.stride(self.axis)..];
+                match run {
+                    1 => rows.extend(columns.iter().map(|&at| f64::from(values[at]))),
+                    _ => columns.iter().for_each(|&at| {
+                        rows.extend(values[at..at + run].iter().map(|&value| f64::from(value)));
+                    }),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tensor;
+
+    #[test]
+    fn rows_are_units_with_the_other_axes_reordered() {
+        // 2 x 4 x 2; element (i, j, k) is 100 i + 10 j + k.
+        let values: Vec<f32> =
+            (0..16).map(|n| (n / 8 * 100 + n / 2 % 4 * 10 + n % 2) as f32).collect();
+        let reference: StateDict =
+            [("w".to_owned(), Tensor::from_f32(vec![2, 4, 2], &values))].into_iter().collect();
+        let member = |axis, block, places: &[usize]| Member {
+            tensor: "w".into(),
+            axis,
+            block,
+            places: places.to_vec(),
+        };
+        let first = PermutationGroup { size: 2, members: vec![member(0, 1, &[0, 1])] };
+        let second = PermutationGroup { size: 2, members: vec![member(1, 2, &[1, 0])] };
+        let groups = [first, second];
+        let units = Units::new(&groups, &reference).unwrap();
+        let rows = &units.slots[1][0].rows;
+        assert_eq!(rows[..8], [20.0, 21.0, 120.0, 121.0, 30.0, 31.0, 130.0, 131.0]);
+        assert_eq!(rows[8..], [0.0, 1.0, 100.0, 101.0, 10.0, 11.0, 110.0, 111.0]);
+        assert_eq!(units.slots[0][0].neighbours, [1]);
+        assert_eq!(units.readers, [vec![(1, 0)], vec![(0, 0)]]);
+        let mut sources = identity(&[2, 4, 2]);
+        groups[1].members[0].write_sources(&[1, 0], &mut sources[1]);
+        assert_eq!(sources[1], [2, 3, 0, 1]);
+        let mut rows = Vec::new();
+        groups[0].members[0].gather(&values, &units.tensors[0], &sources, &mut rows);
+        assert_eq!(rows[8..], [120.0, 121.0, 130.0, 131.0, 100.0, 101.0, 110.0, 111.0]);
+    }
+}
