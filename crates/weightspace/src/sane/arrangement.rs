@@ -85,6 +85,19 @@ impl Arranger {
         Arrangement { axes: axes.collect(), layers }
     }
 
+    /// The arrangement of some layers in the order of `aligned`, if it is given.
+    pub fn aligned(
+        &self,
+        layout: &TokenLayout,
+        layers: Range<usize>,
+        aligned: Option<&[Vec<usize>]>,
+    ) -> Arrangement {
+        match aligned {
+            Some(aligned) => self.arrange(layout, layers, |group| aligned[group].as_slice()),
+            None => Arrangement::identity(),
+        }
+    }
+
     /// A permutation of every group that has a part in these layers, drawn from a stream of its own; of an aligned
     /// network if `aligned` says how it is aligned.
     pub fn shuffled(

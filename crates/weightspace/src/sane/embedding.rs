@@ -2,11 +2,13 @@
 
 use faer::Mat;
 use weightspace_core::StateDict;
+use weightspace_core::align::{AlignOptions, Aligner};
+use weightspace_core::permutation::PermutationGroup;
 
 use super::coder::{self, Coder};
 use super::halo::Halo;
 use super::pretraining::Samples;
-use super::{Arrangement, SaneError, SaneModel, Standardisation, TokenLayout, Windows};
+use super::{Arranger, SaneError, SaneModel, Standardisation, TokenLayout, Windows};
 use crate::zoo::{EpochMetrics, ModelWeights};
 
 /// The embedding of a network.
@@ -38,40 +40,43 @@ pub struct Embedded {
 /// Makes embeddings of networks of one layout.
 pub struct Embedder<'a> {
     layout: &'a TokenLayout,
+    arranger: Arranger,
     windows: Windows<'a>,
     coder: Coder<'a>,
     latent: usize,
 }
 
 impl<'a> Embedder<'a> {
-    /// Of networks of the zoo that the autoencoder was trained on.
-    pub fn new(model: &'a SaneModel, halo: Halo) -> Self {
-        Self::of_layout(model, &model.layout, &model.standardisation, halo)
-    }
-
-    /// Of other networks, which are standardised in their own way.
-    pub fn of_layout(
+    /// Of networks with these units and tokens, standardised in this way.
+    pub fn new(
         model: &'a SaneModel,
-        layout: &'a TokenLayout,
-        standardisation: &'a Standardisation,
+        groups: Vec<PermutationGroup>,
+        (layout, standardisation): (&'a TokenLayout, &'a Standardisation),
         halo: Halo,
     ) -> Self {
         Embedder {
             windows: Windows::new(layout, standardisation),
             coder: Coder::new(model, halo),
             latent: model.autoencoder.config().latent,
+            arranger: Arranger::new(layout, groups),
             layout,
         }
     }
 
-    /// The embedding of a network.
+    /// The embedding of a network, with units in the order of `aligned` if it is given.
     ///
     /// # Errors
     /// If its weights cannot be read, or it is beyond the positions that the autoencoder knows.
-    pub fn embed(&mut self, weights: &ModelWeights<'_>) -> Result<Embedding, SaneError> {
+    pub fn embed(
+        &mut self,
+        weights: &ModelWeights<'_>,
+        aligned: Option<&[Vec<usize>]>,
+    ) -> Result<Embedding, SaneError> {
         let count = self.layout.token_count();
         let mut tokens = vec![0.0; count * self.layout.token_size()];
-        self.windows.read(weights, &Arrangement::identity(), 0..count, &mut tokens)?;
+        let arrangement =
+            self.arranger.aligned(self.layout, 0..self.layout.layers().len(), aligned);
+        self.windows.read(weights, &arrangement, 0..count, &mut tokens)?;
         let values = self.coder.encode(self.layout, &tokens)?;
         let mean = coder::mean(&values, self.latent);
         let spread = coder::layer_spread(self.layout, &values, self.latent);
@@ -79,13 +84,14 @@ impl<'a> Embedder<'a> {
     }
 }
 
-/// The embeddings of all samples of a zoo, one after the other.
+/// The embeddings of all samples of a zoo, one after the other; aligned, if the autoencoder has learnt such and they are of
+/// its architecture.
 ///
 /// # Errors
 /// If a model cannot be read or is another network than the first.
 pub fn embed_all(
     model: &SaneModel,
-    samples: &Samples,
+    mut samples: Samples,
     halo: Halo,
     mut take: impl FnMut(Embedded) -> Result<(), SaneError>,
 ) -> Result<(), SaneError> {
@@ -102,9 +108,14 @@ pub fn embed_all(
             Standardisation::of(&layout, all)?
         }
     };
-    let mut embedder = Embedder::of_layout(model, &layout, &standardisation, halo);
+    let groups = if known { model.groups()? } else { Vec::new() };
+    if !groups.is_empty() {
+        let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
+        samples = samples.aligned_by(&aligner)?;
+    }
+    let mut embedder = Embedder::new(model, groups, (&layout, &standardisation), halo);
     for sample in 0..samples.len() {
-        let embedding = embedder.embed(&samples.open(&layout, sample)?)?;
+        let embedding = embedder.embed(&samples.open(&layout, sample)?, samples.aligned(sample))?;
         let (name, epoch) = samples.name(sample);
         let (_, metrics) = samples.known(sample)?;
         let known = |value: f32| (!value.is_nan()).then_some(value);
@@ -127,16 +138,18 @@ pub fn embed_all(
 /// A network that has no tokens, or is beyond the positions that the autoencoder knows.
 pub fn embed_one(
     model: &SaneModel,
-    tensors: &StateDict,
+    tensors: StateDict,
     halo: Halo,
 ) -> Result<Embedding, SaneError> {
+    let tensors = model.align(tensors)?;
     let layout = TokenLayout::new(&tensors.infos(), model.autoencoder.config().tokens)?;
-    let weights = || ModelWeights::of_tensors(tensors);
+    let weights = || ModelWeights::of_tensors(&tensors);
     let standardisation = match model.layout.has_tensors(layout.tensors()) {
         true => model.standardisation.clone(),
         false => Standardisation::of(&layout, [Ok(weights())].into_iter())?,
     };
-    Embedder::of_layout(model, &layout, &standardisation, halo).embed(&weights())
+    let parts = (&layout, &standardisation);
+    Embedder::new(model, Vec::new(), parts, halo).embed(&weights(), None)
 }
 
 /// The first two principal components of rows: places of every row on both, and the shares of the variance that these

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use weightspace_core::CheckpointError;
+use weightspace_core::align::AlignError;
 use weightspace_nn::train::TrainError;
 
 use crate::zoo::ZooError;
@@ -62,6 +63,9 @@ pub enum SaneError {
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Networks cannot be aligned.
+    #[error(transparent)]
+    Align(#[from] AlignError),
     /// The zoo cannot be read.
     #[error(transparent)]
     Zoo(#[from] ZooError),

@@ -1,12 +1,13 @@
 //! Vectors that stand for a network, to compare embeddings with.
 
 use serde::Serialize;
+use weightspace_core::permutation::PermutationGroup;
 use weightspace_nn::ModelState;
 
 use super::coder::{self, Coder};
 use super::halo::Halo;
 use super::statistics::weight_statistics;
-use super::{Arrangement, SaneError, SaneModel, TokenLayout, Windows};
+use super::{Arranger, SaneError, SaneModel, TokenLayout, Windows};
 use crate::zoo::ModelWeights;
 
 /// What stands for a network.
@@ -63,11 +64,18 @@ pub struct Extractor<'a> {
     random: Coder<'a>,
     latent: usize,
     mask: Vec<f32>,
+    arranger: Arranger,
 }
 
 impl<'a> Extractor<'a> {
-    /// Of a trained autoencoder and one that has learnt nothing, for the networks that the former was trained on.
-    pub fn new(model: &'a SaneModel, untrained: &'a SaneModel, halo: Halo) -> Self {
+    /// Of a trained autoencoder and one that has learnt nothing, for the networks that the former was trained on, with
+    /// these units.
+    pub fn new(
+        model: &'a SaneModel,
+        untrained: &'a SaneModel,
+        groups: Vec<PermutationGroup>,
+        halo: Halo,
+    ) -> Self {
         let layout = &model.layout;
         let mut mask = vec![0.0; layout.token_count() * layout.token_size()];
         layout.mask(0..layout.token_count(), &mut mask);
@@ -76,41 +84,27 @@ impl<'a> Extractor<'a> {
             trained: Coder::new(model, halo),
             random: Coder::new(untrained, halo),
             latent: model.autoencoder.config().latent,
+            arranger: Arranger::new(layout, groups),
             layout,
             mask,
         }
     }
 
-    /// All standardised tokens of a network.
-    ///
-    /// # Errors
-    /// If the weights cannot be read.
-    pub fn tokens(&mut self, model: &ModelWeights<'_>) -> Result<Vec<f32>, SaneError> {
-        let count = self.layout.token_count();
-        let mut tokens = vec![0.0; count * self.layout.token_size()];
-        self.windows.read(model, &Arrangement::identity(), 0..count, &mut tokens)?;
-        Ok(tokens)
-    }
-
-    /// The embeddings of all tokens of a network.
-    ///
-    /// # Errors
-    /// If the weights cannot be read.
-    pub fn embeddings(&mut self, model: &ModelWeights<'_>) -> Result<Vec<f32>, SaneError> {
-        let tokens = self.tokens(model)?;
-        self.trained.encode(self.layout, &tokens)
-    }
-
-    /// Features of a network, in the order of those that are wanted.
+    /// Features of a network, in the order of those that are wanted, with units in the order of `aligned` if it is
+    /// given.
     ///
     /// # Errors
     /// If the weights cannot be read.
     pub fn features(
         &mut self,
         model: &ModelWeights<'_>,
+        aligned: Option<&[Vec<usize>]>,
         wanted: &[Features],
     ) -> Result<Vec<Vec<f64>>, SaneError> {
-        let tokens = self.tokens(model)?;
+        let (count, layers) = (self.layout.token_count(), 0..self.layout.layers().len());
+        let mut tokens = vec![0.0; count * self.layout.token_size()];
+        let arrangement = self.arranger.aligned(self.layout, layers, aligned);
+        self.windows.read(model, &arrangement, 0..count, &mut tokens)?;
         let embedded = self.trained.encode(self.layout, &tokens)?;
         let widen = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let of = |features: &Features| match features {

@@ -6,9 +6,12 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use weightspace_core::align::{AlignOptions, Aligner};
 use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::permutation::{self, PermutationGroup};
 use weightspace_core::{AtomicFile, Checkpoint, DType, StateDict, TensorInfo};
 use weightspace_nn::ModelState;
+use weightspace_nn::arch;
 
 use super::model::Autoencoder;
 use super::{SaneConfig, SaneError, Standardisation, TokenLayout};
@@ -40,6 +43,8 @@ pub struct SaneModel {
     pub reference: StateDict,
     /// Seed by which its zoo was divided.
     pub split_seed: u64,
+    /// Whether it learnt models whose units are in the order of the reference's.
+    pub aligned: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +56,7 @@ struct Saved {
     model: SaneConfig,
     tables: [usize; 3],
     split_seed: u64,
+    aligned: bool,
     standardisation: Standardisation,
     tensors: Vec<SavedTensor>,
 }
@@ -66,6 +72,39 @@ struct SavedTensor {
 const VERSION: u32 = 1;
 
 impl SaneModel {
+    /// The units of its networks that are brought into the order of the reference's; none if it learnt models as they
+    /// are.
+    ///
+    /// # Errors
+    /// A reference that is no known network.
+    pub fn groups(&self) -> Result<Vec<PermutationGroup>, SaneError> {
+        if !self.aligned {
+            return Ok(Vec::new());
+        }
+        let net = arch::recognise(&self.reference.infos()).map_err(|error| SaneError::Model {
+            model: self.arch.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(net.permutation_groups())
+    }
+
+    /// A network with its units in the order of the reference's, if that is what it learnt; others stay as they are.
+    ///
+    /// # Errors
+    /// Weights that are not finite.
+    pub fn align(&self, mut network: StateDict) -> Result<StateDict, SaneError> {
+        let groups = self.groups()?;
+        if groups.is_empty() || !self.layout.has_tensors(&network.infos()) {
+            return Ok(network);
+        }
+        let aligner = Aligner::new(&groups, &self.reference, AlignOptions::default())?;
+        let found = aligner.align(&network)?;
+        permutation::apply(&groups, &found.permutations, &mut network).map_err(|error| {
+            SaneError::Model { model: self.arch.clone(), reason: error.to_string() }
+        })?;
+        Ok(network)
+    }
+
     /// Writes both files, the weights last.
     ///
     /// # Errors
@@ -82,6 +121,7 @@ impl SaneModel {
             model: self.autoencoder.config().clone(),
             tables: self.autoencoder.tables(),
             split_seed: self.split_seed,
+            aligned: self.aligned,
             standardisation: self.standardisation.clone(),
             tensors: tensors.collect(),
         };
@@ -105,17 +145,17 @@ impl SaneModel {
     pub fn read(folder: &Path) -> Result<Self, SaneError> {
         let path = folder.join(CONFIG);
         let saved = read_config(&path)?;
-        let infos = saved.tensors.into_iter().map(|tensor| {
+        let infos = saved.tensors.iter().map(|tensor| {
             let dtype = DType::ALL.into_iter().find(|dtype| dtype.name() == tensor.dtype);
             let dtype = dtype.ok_or_else(|| malformed(&path, "a tensor of an unknown type"))?;
-            Ok(TensorInfo { name: tensor.name, dtype, shape: tensor.shape })
+            Ok(TensorInfo { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() })
         });
         let infos = infos.collect::<Result<Vec<_>, SaneError>>()?;
         if infos.iter().any(|info| checked_count(info).is_none()) {
             return Err(malformed(&path, "a tensor of an impossible shape"));
         }
         let layout = TokenLayout::new(&infos, saved.model.tokens)?;
-        let standardisation = saved.standardisation;
+        let standardisation = saved.standardisation.clone();
         let layers = layout.layers().len();
         let finite =
             |values: &[f64]| values.len() == layers && values.iter().all(|v| v.is_finite());
@@ -125,7 +165,7 @@ impl SaneModel {
                 format!("no mean and deviation for each of {layers} layers"),
             ));
         }
-        let autoencoder = Autoencoder::new(saved.model, saved.tables)?;
+        let autoencoder = Autoencoder::new(saved.model.clone(), saved.tables)?;
         autoencoder.check(&layout)?;
         let file = folder.join(MODEL);
         let all = Checkpoint::open(&file).and_then(|checkpoint| checkpoint.state_dict());
@@ -140,8 +180,17 @@ impl SaneModel {
         let net = autoencoder.training_net().net;
         ModelState::from_state_dict(&net, &weights).map_err(|e| malformed(&file, e))?;
         layout.tokenise(&reference).map_err(|e| malformed(&file, format!("{REFERENCE}: {e}")))?;
-        let (arch, split_seed) = (saved.arch, saved.split_seed);
-        Ok(SaneModel { autoencoder, weights, arch, layout, standardisation, reference, split_seed })
+        let Saved { arch, split_seed, aligned, .. } = saved;
+        Ok(SaneModel {
+            autoencoder,
+            weights,
+            arch,
+            layout,
+            standardisation,
+            reference,
+            split_seed,
+            aligned,
+        })
     }
 }
 

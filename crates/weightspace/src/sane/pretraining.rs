@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use weightspace_core::align::Aligner;
 use weightspace_core::random::{Key, Stream};
 use weightspace_core::{StateDict, TensorInfo};
 use weightspace_nn::comm::Part;
@@ -104,13 +106,19 @@ impl Samples {
         Ok(Samples { population, samples, alignment: Vec::new() })
     }
 
-    /// Aligned by these permutations of every model.
+    /// Aligned, every model by the weights of its last sample, whose permutations hold for all its epochs.
     ///
-    /// # Panics
-    /// If there is not one list per model.
-    pub fn with_alignment(self, alignment: Vec<Vec<Vec<usize>>>) -> Self {
-        assert_eq!(alignment.len(), self.population.len(), "permutations of every model");
-        Samples { alignment, ..self }
+    /// # Errors
+    /// If a model cannot be read or has other tensors than the aligner's reference.
+    pub fn aligned_by(self, aligner: &Aligner) -> Result<Self, SaneError> {
+        let of = |model: usize| {
+            let Some(epoch) = self.last_epoch_of(model) else { return Ok(Vec::new()) };
+            let weights = self.population.weights(model, epoch)?;
+            Ok(aligner.align(&weights)?.permutations)
+        };
+        let alignment = (0..self.population.len()).into_par_iter().map(of);
+        let alignment = alignment.collect::<Result<_, SaneError>>()?;
+        Ok(Samples { alignment, ..self })
     }
 
     /// The last of a model's epochs that is a sample; `None` if there is no such model or epoch.
@@ -178,7 +186,8 @@ impl Samples {
         Ok(self.population.tensors(model, epoch)?)
     }
 
-    fn aligned(&self, sample: usize) -> Option<&[Vec<usize>]> {
+    /// Of a sample's model the permutation of every group, if it is aligned.
+    pub fn aligned(&self, sample: usize) -> Option<&[Vec<usize>]> {
         self.alignment.get(self.samples[sample].0).map(Vec::as_slice)
     }
 }
@@ -254,12 +263,9 @@ impl<'a> Pretraining<'a> {
         key: Key,
     ) -> Arrangement {
         let aligned = self.train.aligned(sample);
-        match (permuted, aligned) {
-            (true, aligned) => self.arranger.shuffled(self.layout, layers, key, aligned),
-            (false, Some(aligned)) => {
-                self.arranger.arrange(self.layout, layers, |group| aligned[group].as_slice())
-            }
-            (false, None) => Arrangement::identity(),
+        match permuted {
+            true => self.arranger.shuffled(self.layout, layers, key, aligned),
+            false => self.arranger.aligned(self.layout, layers, aligned),
         }
     }
 
@@ -300,12 +306,8 @@ impl<'a> Pretraining<'a> {
             let key = Key::for_purpose(0, "validation windows");
             let (tokens, _) = drawn_window(self.layout, self.model, key, sample as u64);
             let layers = self.layout.layers_of(&tokens);
-            let arrangement = match self.validation.aligned(sample) {
-                Some(aligned) => {
-                    self.arranger.arrange(self.layout, layers, |group| aligned[group].as_slice())
-                }
-                None => Arrangement::identity(),
-            };
+            let aligned = self.validation.aligned(sample);
+            let arrangement = self.arranger.aligned(self.layout, layers, aligned);
             let (values, positions) = input.split_at_mut(len);
             let model = self.validation.open(self.layout, sample)?;
             windows.read(&model, &arrangement, tokens.clone(), values)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use faer::{Mat, MatRef};
 use serde::Serialize;
+use weightspace_core::align::{AlignOptions, Aligner};
 
 use super::features::{Extractor, Features, untrained};
 use super::halo::Halo;
@@ -89,11 +90,17 @@ pub fn probe(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<ProbeRow>, SaneError> {
     let random = untrained(model, config.seed);
-    let mut extractor = Extractor::new(model, &random, config.halo);
+    let groups = model.groups()?;
+    let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
+    let mut extractor = Extractor::new(model, &random, groups.clone(), config.halo);
     let (finite, _) = zoo.without_nan()?;
     let parts = finite.split(config.split_seed);
     let samples = [parts.train, parts.validation, parts.test]
-        .map(|part| Samples::new(part, |epoch| config.epochs.contains(&epoch)));
+        .map(|part| Samples::new(part, |epoch| config.epochs.contains(&epoch)))
+        .map(|samples| match groups.is_empty() {
+            true => samples,
+            false => samples?.aligned_by(&aligner),
+        });
     let [train, validation, test] = samples;
     let samples = [train?, validation?, test?];
     let total: usize = samples.iter().map(Samples::len).sum();
@@ -147,7 +154,7 @@ impl Part {
         let (mut values, mut classes) = (vec![Vec::new(); 3], vec![Vec::new(); AXES.len()]);
         for sample in 0..samples.len() {
             let weights = samples.open(&model.layout, sample)?;
-            let features = extractor.features(&weights, &Features::ALL)?;
+            let features = extractor.features(&weights, samples.aligned(sample), &Features::ALL)?;
             rows.iter_mut().zip(features).for_each(|(rows, features)| rows.push(features));
             let (params, metrics) = samples.known(sample)?;
             let of = numbers(&metrics);

@@ -1,6 +1,7 @@
 //! A pretraining from a zoo to an autoencoder.
 
 use serde::{Deserialize, Serialize};
+use weightspace_core::align::{AlignOptions, Aligner};
 use weightspace_core::{StateDict, quoted};
 use weightspace_nn::Net;
 use weightspace_nn::arch;
@@ -20,6 +21,8 @@ pub struct PretrainConfig {
     pub model_epochs: Vec<u32>,
     /// Seed of the division of models into those to learn from, 70 %, and others.
     pub split_seed: u64,
+    /// Bring the units of all models into the order of one of them.
+    pub align: bool,
     /// The autoencoder.
     pub model: SaneConfig,
     /// How windows are drawn.
@@ -33,6 +36,7 @@ impl Default for PretrainConfig {
         PretrainConfig {
             model_epochs: Vec::new(),
             split_seed: 0,
+            align: true,
             model: SaneConfig::default(),
             windows: PretrainingConfig::default(),
             training: PretrainingConfig::train_config(),
@@ -89,6 +93,14 @@ impl Study {
         let standardisation = Standardisation::of(&layout, models)?;
         (0..validation.len()).try_for_each(|sample| validation.open(&layout, sample).map(drop))?;
         let autoencoder = Autoencoder::of(config.model.clone(), &layout)?;
+        let groups = net.permutation_groups();
+        let (train, validation) = match config.align && !groups.is_empty() {
+            true => {
+                let aligner = Aligner::new(&groups, &reference, AlignOptions::default())?;
+                (train.aligned_by(&aligner)?, validation.aligned_by(&aligner)?)
+            }
+            false => (train, validation),
+        };
         Ok(Study {
             net,
             layout,
@@ -111,6 +123,7 @@ impl Study {
             standardisation: self.standardisation.clone(),
             reference: self.reference.clone(),
             split_seed: config.split_seed,
+            aligned: config.align,
         }
     }
 

@@ -140,14 +140,8 @@ pub struct Sampler<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    /// Of networks like those that the autoencoder was trained on.
-    pub fn new(model: &'a SaneModel, config: SamplingConfig, seed: u64) -> Self {
-        let (layout, standardisation) = (&model.layout, &model.standardisation);
-        Self::of_layout(model, (layout, standardisation, &model.reference), config, seed)
-    }
-
-    /// Of other networks: what is no token is the reference's.
-    pub fn of_layout(
+    /// Of networks of this layout; what is no token is the reference's.
+    pub fn new(
         model: &'a SaneModel,
         (layout, standardisation, reference): (&'a TokenLayout, &'a Standardisation, &'a StateDict),
         config: SamplingConfig,

@@ -136,7 +136,7 @@ fn embed(model: &SaneModel, arguments: &Embed) -> anyhow::Result<(Vec<Embedded>,
             rows.push(row);
             Ok(())
         };
-        embed_all(model, &samples, halo, take).with_context(shown)?;
+        embed_all(model, samples, halo, take).with_context(shown)?;
         return Ok((rows, layers));
     }
     let mut layers: Option<Vec<String>> = None;
@@ -153,7 +153,7 @@ fn embed(model: &SaneModel, arguments: &Embed) -> anyhow::Result<(Vec<Embedded>,
             epoch: 0,
             test_accuracy: None,
             generalisation_gap: None,
-            embedding: embed_one(model, &tensors, halo).with_context(shown)?,
+            embedding: embed_one(model, tensors, halo).with_context(shown)?,
         });
     }
     Ok((rows, layers.unwrap_or_default()))

@@ -1,9 +1,11 @@
 //! `weightspace sane`: what a population of networks teaches.
 
 mod embed;
+mod judge;
 mod neighbours;
 mod pretrain;
 mod probe;
+mod sample;
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +24,7 @@ enum SaneCommand {
     Embed(embed::Embed),
     Probe(probe::Probe),
     Neighbours(neighbours::Neighbours),
+    Sample(Box<sample::Sample>),
 }
 
 /// Runs the command.
@@ -30,6 +33,7 @@ pub fn run(arguments: &Sane, global: &Global) -> anyhow::Result<Outcome> {
         SaneCommand::Pretrain(arguments) => pretrain::run(arguments, global),
         SaneCommand::Embed(arguments) => embed::run(arguments, global),
         SaneCommand::Neighbours(arguments) => neighbours::run(arguments, global),
+        SaneCommand::Sample(arguments) => sample::run(arguments, global),
         SaneCommand::Probe(arguments) => probe::run(arguments, global),
     }
 }

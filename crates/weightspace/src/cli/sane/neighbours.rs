@@ -59,7 +59,7 @@ pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
         Some(epoch) => zoo.weights(zoo.find(&arguments.network)?, epoch)?,
         None => Model::open(arguments.network.as_ref())?.state_dict()?,
     };
-    let own = embed_one(&model, &tensors, halo).with_context(|| arguments.network.clone())?;
+    let own = embed_one(&model, tensors, halo).with_context(|| arguments.network.clone())?;
     let wanted = |epoch| arguments.epochs.is_empty() || arguments.epochs.contains(&epoch);
     let samples = Samples::new(zoo, wanted)?;
     let mut neighbours = Vec::new();
@@ -73,7 +73,7 @@ pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
         Ok(())
     };
     let shown = || arguments.zoo.display().to_string();
-    embed_all(&model, &samples, halo, take).with_context(shown)?;
+    embed_all(&model, samples, halo, take).with_context(shown)?;
     neighbours.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     neighbours.truncate(arguments.count);
     let report = Report { neighbours };

@@ -69,6 +69,9 @@ pub struct Pretrain {
     /// Elements of a token's embedding
     #[arg(long, value_name = "N")]
     latent: Option<usize>,
+    /// Learn models as they are, not with their units in the order of one of them
+    #[arg(long)]
+    no_align: bool,
     /// Share of the contrast between models in the loss
     #[arg(long, value_name = "G")]
     contrast: Option<f64>,
@@ -219,6 +222,7 @@ impl Pretrain {
         model.blocks = self.blocks.unwrap_or(model.blocks);
         model.latent = self.latent.unwrap_or(model.latent);
         config.windows.contrast = self.contrast.unwrap_or(config.windows.contrast);
+        config.align &= !self.no_align;
         config.split_seed = self.split_seed.unwrap_or(config.split_seed);
         Ok(config)
     }

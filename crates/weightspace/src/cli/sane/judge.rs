@@ -1,0 +1,141 @@
+//! How good sampled networks are: on held-out training images, and at the end on test images.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use weightspace::zoo::{Model, Population, ZooDescription};
+use weightspace_core::StateDict;
+use weightspace_nn::data::{self, Dataset, Preprocessing, Split, split_train_validation};
+use weightspace_nn::evaluate;
+use weightspace_nn::net::Shape;
+use weightspace_nn::{Engine, Net, arch};
+
+use crate::cli::Global;
+use crate::cli::setup::test_images;
+
+/// Training images that are held out where nothing says how many.
+const HELD_OUT: usize = 5000;
+
+/// Images to judge by; a zoo that was trained here knows its own.
+#[derive(Args)]
+pub struct JudgeArgs {
+    /// Data set [default: the zoo's]
+    #[arg(long, value_name = "NAME")]
+    data: Option<String>,
+    /// Normalisation of the images [default: the zoo's, else the data set's]
+    #[arg(long, value_name = "P")]
+    preprocessing: Option<Preprocessing>,
+    /// Training images to judge by [default: the zoo's, else 5000]
+    #[arg(long, value_name = "N")]
+    holdout: Option<usize>,
+    /// Architecture with its activation, as zoo-cnn:gelu [default: that of the prompts]
+    #[arg(long, value_name = "SPEC")]
+    arch: Option<String>,
+}
+
+/// A network with the images that it is judged by.
+pub struct Judge {
+    /// The network.
+    pub net: Net,
+    /// Training images.
+    pub train: Dataset,
+    /// Those that are not held out.
+    pub chosen: Vec<usize>,
+    /// Those that networks are chosen by.
+    pub held_out: Vec<usize>,
+    /// Test images, where there are such.
+    pub test: Option<Dataset>,
+    /// What is done to images.
+    pub preprocessing: Preprocessing,
+}
+
+impl JudgeArgs {
+    /// The judge of networks like a model of a zoo, or like the tensors of files.
+    pub fn judge(
+        &self,
+        zoo: Option<(&Population, &Model)>,
+        prompt: &StateDict,
+        global: &Global,
+    ) -> anyhow::Result<Judge> {
+        let description = zoo.and_then(|(zoo, _)| zoo.description());
+        let description = description.map(ZooDescription::parse).transpose()?;
+        let Some(data) = self.data.as_ref().or(description.as_ref().map(|d| &d.data)) else {
+            bail!("nothing says what the networks are for: --data NAME is needed");
+        };
+        let own = description.as_ref().filter(|d| d.data == *data);
+        let preprocessing = match (&self.preprocessing, own) {
+            (Some(preprocessing), _) => preprocessing.clone(),
+            (None, Some(description)) => description.preprocessing()?,
+            (None, None) => data::info(data)?.preprocessing.parse()?,
+        };
+        let train = data::open(data, global.data_dir(), Split::Train)?;
+        let test = test_images(data, global.data_dir())?;
+        let held_out = self.holdout.or(own.map(|d| d.holdout).filter(|&count| count > 0));
+        let held_out = held_out.unwrap_or(HELD_OUT.min(train.len() / 5));
+        if held_out == 0 || held_out >= train.len() {
+            bail!("--holdout: {held_out} of {} training images of {data}", train.len());
+        }
+        let seed = own.map_or(0, |description| description.data_seed);
+        let (chosen, held_out) = split_train_validation(train.len(), held_out, seed);
+        let net = match (&self.arch, zoo) {
+            (Some(spec), _) => arch::build(spec, &Default::default())?,
+            (None, Some((_, model))) => {
+                let [channels, size, _] = preprocessing.output_shape(train.shape())?;
+                model.spec()?.net(channels, size, train.class_count())?
+            }
+            (None, None) => arch::recognise(&prompt.infos())?,
+        };
+        arch::check(&net, &prompt.infos()).context("--arch does not fit the prompts")?;
+        let [channels, height, width] = preprocessing.output_shape(train.shape())?;
+        let found = channels * height * width;
+        let expected = net.input_shape().element_count();
+        if found != expected && !matches!(net.input_shape(), Shape::Tokens { .. }) {
+            bail!(
+                "{} reads {expected} values, but the images of {data} have {found} with preprocessing {preprocessing}",
+                net.arch()
+            );
+        }
+        Ok(Judge { net, train, chosen, held_out, test, preprocessing })
+    }
+}
+
+impl Judge {
+    /// Accuracy on the held-out training images.
+    pub fn score(&self, weights: &StateDict) -> anyhow::Result<f64> {
+        self.accuracy(weights, &self.train, Some(&self.held_out))
+    }
+
+    /// Accuracy on the test images, if there are such.
+    pub fn test(&self, weights: &StateDict) -> anyhow::Result<Option<f64>> {
+        self.test.as_ref().map(|test| self.accuracy(weights, test, None)).transpose()
+    }
+
+    fn accuracy(
+        &self,
+        weights: &StateDict,
+        images: &Dataset,
+        indices: Option<&[usize]>,
+    ) -> anyhow::Result<f64> {
+        let engine = Engine::new(&self.net, weights)?;
+        let found = evaluate::accuracy(&engine, images, indices, &self.preprocessing, &|_| ())?;
+        Ok(found.accuracy())
+    }
+
+    /// Logits on the test images, image by image; empty where there are none.
+    pub fn logits(&self, weights: &StateDict) -> anyhow::Result<Vec<f32>> {
+        let mut logits = Vec::new();
+        if let Some(test) = &self.test {
+            let engine = Engine::new(&self.net, weights)?;
+            let take = |_: &[usize], own: &[f32]| logits.extend_from_slice(own);
+            evaluate::for_each_batch(&engine, test, None, &self.preprocessing, take)?;
+        }
+        Ok(logits)
+    }
+
+    /// Accuracy on the test images of logits.
+    pub fn accuracy_of(&self, logits: &[f32]) -> Option<f64> {
+        let labels = self.test.as_ref()?.labels();
+        let rows = logits.chunks_exact(self.net.class_count()).zip(labels);
+        let right = rows.filter(|(row, label)| evaluate::argmax(row) == usize::from(**label));
+        Some(right.count() as f64 / labels.len().max(1) as f64)
+    }
+}

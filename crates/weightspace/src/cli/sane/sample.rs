@@ -1,0 +1,322 @@
+//! `weightspace sane sample`: new networks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use weightspace::align::{Images, estimate_statistics};
+use weightspace::sane::sampling::{Method, Noise, Sampled, Sampler, SamplingConfig};
+use weightspace::sane::{SaneModel, Standardisation, TokenLayout};
+use weightspace::zoo::{ModelWeights, Population};
+use weightspace_core::StateDict;
+use weightspace_core::checkpoint::write_safetensors;
+
+use super::embed::{HaloArgs, is_zoo};
+use super::judge::{Judge, JudgeArgs};
+use crate::cli::model::{ARCH_KEY, Model, PREPROCESSING_KEY};
+use crate::cli::progress::Bar;
+use crate::cli::train::record::write_json;
+use crate::cli::{Global, Outcome, text};
+
+/// Make new networks from the embeddings of known ones
+///
+/// Prompts are the best models of a zoo, or checkpoints. Their embeddings are what new ones are drawn around; decoded, they
+/// are networks, which held-out training images judge. The folder holds the networks as checkpoints, which `weightspace train
+/// --init` goes on with, and what is known of them (samples.json). Prompts may be of another architecture than the
+/// autoencoder was trained on where its positions are not learned.
+#[derive(Args)]
+pub struct Sample {
+    /// Folder of an autoencoder
+    model: PathBuf,
+    /// Packed zoo, folder of models, or checkpoints and .wsp files
+    #[arg(required = true)]
+    prompts: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace the samples that are there
+    #[arg(short, long)]
+    force: bool,
+    /// How embeddings are drawn, and which networks are kept: kde (as they come), subsample (the best of many),
+    /// bootstrap (again from the best), gaussian (bootstrap without prompts)
+    #[arg(long, value_name = "M", default_value = "subsample", value_parser = method_parser())]
+    method: Method,
+    /// What is added to the embeddings of prompts
+    #[arg(long, value_enum, default_value = "token")]
+    noise: NoiseName,
+    /// Deviation of that noise
+    #[arg(long, value_name = "H", default_value_t = 0.2)]
+    bandwidth: f32,
+    /// Networks to make
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    count: usize,
+    /// Draws of which the best are kept
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    candidates: usize,
+    /// Rounds of bootstrapping
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Share of the zoo's models that are prompts: the best on validation images
+    #[arg(long, value_name = "S", default_value_t = 0.3)]
+    best: f64,
+    /// Epoch of the zoo's models [default: the last of each]
+    #[arg(long, value_name = "E")]
+    epoch: Option<u32>,
+    /// Training images by which statistics of batch normalisations are estimated anew; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 6400)]
+    condition: usize,
+    #[command(flatten)]
+    judge: JudgeArgs,
+    #[command(flatten)]
+    halo: HaloArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NoiseName {
+    /// Every token has a prompt and noise of its own
+    Token,
+    /// All tokens have one prompt and one vector of noise
+    Joint,
+}
+
+fn method_parser() -> impl TypedValueParser<Value = Method> {
+    let names = PossibleValuesParser::new(Method::ALL.map(Method::name));
+    names.map(|name| {
+        let named = Method::ALL.into_iter().find(|method| method.name() == name);
+        named.unwrap_or(Method::Subsample)
+    })
+}
+
+#[derive(Serialize)]
+struct Report {
+    method: Method,
+    prompts: Vec<Known>,
+    samples: Vec<Known>,
+    /// Of the mean of the samples' logits, on test images.
+    ensemble_test_accuracy: Option<f64>,
+    /// Networks that were decoded and judged.
+    judged: usize,
+    seconds: f64,
+}
+
+/// A network and how good it is.
+#[derive(Serialize)]
+struct Known {
+    name: String,
+    validation_accuracy: f64,
+    test_accuracy: Option<f64>,
+}
+
+/// Networks that new ones are drawn around.
+struct Prompts {
+    names: Vec<String>,
+    weights: Vec<StateDict>,
+    judge: Judge,
+}
+
+pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let model = SaneModel::read(&arguments.model)?;
+    let prompts = arguments.prompts(global)?;
+    make_folder(&arguments.output, arguments.force)?;
+    let config = SamplingConfig {
+        noise: match arguments.noise {
+            NoiseName::Token => Noise::Token,
+            NoiseName::Joint => Noise::Joint,
+        },
+        bandwidth: arguments.bandwidth,
+        count: arguments.count,
+        candidates: arguments.candidates,
+        rounds: arguments.rounds,
+        ..SamplingConfig::new(arguments.method, arguments.halo.of(&model))
+    };
+    let aligned = prompts.weights.iter().map(|weights| model.align(weights.clone()));
+    let aligned = aligned.collect::<Result<Vec<_>, _>>()?;
+    let first = &aligned[0];
+    let layout = TokenLayout::new(&first.infos(), model.autoencoder.config().tokens)?;
+    let known = model.layout.has_tensors(layout.tensors());
+    let own = match known {
+        true => model.standardisation.clone(),
+        false => {
+            let all = aligned.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
+            Standardisation::of(&layout, all)?
+        }
+    };
+    let parts = (&layout, &own, first);
+    let mut sampler = Sampler::new(&model, parts, config, global.seed());
+    let embeddings = aligned.iter().map(|weights| sampler.embed(weights));
+    let embeddings = embeddings.collect::<Result<Vec<_>, _>>()?;
+    let (mut judged, bar) = (0, Bar::new(global));
+    let total = match arguments.method {
+        Method::Kde => arguments.count,
+        Method::Subsample => arguments.candidates,
+        Method::Bootstrap | Method::Gaussian => arguments.candidates * arguments.rounds.max(1),
+    };
+    let samples = sampler.sample(&embeddings, |weights| {
+        let weights = arguments.condition(&prompts.judge, weights)?;
+        let score = prompts.judge.score(&weights)?;
+        judged += 1;
+        bar.report("networks", judged, total);
+        anyhow::Ok((weights, score))
+    })?;
+    drop(bar);
+    let report = arguments.report(&prompts, &samples, judged, start)?;
+    write(&arguments.output, &prompts.judge, &samples)?;
+    write_json(&arguments.output.join("samples.json"), &report)?;
+    global.print(&report, |out| report.write(&arguments.output, out))?;
+    Ok(Outcome::Done)
+}
+
+impl Sample {
+    fn prompts(&self, global: &Global) -> anyhow::Result<Prompts> {
+        if let [zoo] = &self.prompts[..]
+            && is_zoo(zoo)
+        {
+            return self.best_of(zoo, global).with_context(|| zoo.display().to_string());
+        }
+        let open = |path: &PathBuf| Model::open(path)?.state_dict();
+        let weights = self.prompts.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let names = self.prompts.iter().map(|path| path.display().to_string()).collect();
+        let judge = self.judge.judge(None, &weights[0], global)?;
+        Ok(Prompts { names, weights, judge })
+    }
+
+    /// The best models of a zoo that have the activation of the best of all.
+    fn best_of(&self, path: &Path, global: &Global) -> anyhow::Result<Prompts> {
+        if !(self.best > 0.0 && self.best <= 1.0) {
+            bail!("--best is {}, expected above 0 and at most 1", self.best);
+        }
+        let (zoo, _) = Population::open(path)?.without_nan()?;
+        let mut ranked = Vec::new();
+        for index in 0..zoo.len() {
+            let model = zoo.model(index)?;
+            let of = |epoch: &u32| self.epoch.is_none_or(|wanted| wanted == *epoch);
+            let Some(epoch) = model.epochs.iter().copied().filter(of).next_back() else { continue };
+            let metrics = model.metrics.iter().find(|metrics| metrics.epoch == epoch);
+            let score = metrics.map_or(f32::NAN, |metrics| metrics.validation_accuracy);
+            let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
+            ranked.push((score, index, epoch, model));
+        }
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        if ranked.is_empty() {
+            bail!("no models with finite weights of this epoch");
+        }
+        let activation =
+            |model: &weightspace::zoo::Model| model.spec().ok().map(|spec| spec.activation);
+        let own = activation(&ranked[0].3);
+        ranked.retain(|(_, _, _, model)| activation(model) == own);
+        let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
+        ranked.truncate(kept);
+        let weights = ranked.iter().map(|(_, index, epoch, _)| zoo.weights(*index, *epoch));
+        let weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let judge = self.judge.judge(Some((&zoo, &ranked[0].3)), &weights[0], global)?;
+        let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
+        Ok(Prompts { names: names.collect(), weights, judge })
+    }
+
+    /// A network whose normalisations have the statistics of its own values.
+    fn condition(&self, judge: &Judge, weights: StateDict) -> anyhow::Result<StateDict> {
+        if self.condition == 0 {
+            return Ok(weights);
+        }
+        let images = &judge.chosen[..self.condition.min(judge.chosen.len())];
+        let (dataset, preprocessing) = (&judge.train, &judge.preprocessing);
+        let images = Images { dataset, indices: Some(images), preprocessing };
+        Ok(estimate_statistics(&judge.net, &weights, images)?)
+    }
+
+    /// Looks at test images, once.
+    fn report(
+        &self,
+        Prompts { names, weights, judge }: &Prompts,
+        samples: &[Sampled],
+        judged: usize,
+        start: Instant,
+    ) -> anyhow::Result<Report> {
+        let prompt = |(name, weights): (&String, &StateDict)| {
+            let (validation_accuracy, test_accuracy) =
+                (judge.score(weights)?, judge.test(weights)?);
+            anyhow::Ok(Known { name: name.clone(), validation_accuracy, test_accuracy })
+        };
+        let prompts = names.iter().zip(weights).map(prompt).collect::<anyhow::Result<_>>()?;
+        let mut sum: Vec<f32> = Vec::new();
+        let mut known = Vec::new();
+        for (index, sampled) in samples.iter().enumerate() {
+            let logits = judge.logits(&sampled.weights)?;
+            known.push(Known {
+                name: sample_name(index),
+                validation_accuracy: sampled.score,
+                test_accuracy: judge.accuracy_of(&logits),
+            });
+            sum.resize(logits.len(), 0.0);
+            sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
+        }
+        Ok(Report {
+            method: self.method,
+            prompts,
+            samples: known,
+            ensemble_test_accuracy: judge.accuracy_of(&sum),
+            judged,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+fn sample_name(index: usize) -> String {
+    format!("sample-{index:03}.safetensors")
+}
+
+fn write(folder: &Path, judge: &Judge, samples: &[Sampled]) -> anyhow::Result<()> {
+    let metadata = BTreeMap::from([
+        (ARCH_KEY.to_owned(), judge.net.arch().to_owned()),
+        (PREPROCESSING_KEY.to_owned(), judge.preprocessing.to_string()),
+    ]);
+    for (index, sampled) in samples.iter().enumerate() {
+        write_safetensors(&folder.join(sample_name(index)), &sampled.weights, &metadata)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder, which must not be there with samples in it unless these may be replaced.
+fn make_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
+    let shown = || folder.display().to_string();
+    let others = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if !force && others() {
+        bail!("{}: exists and is not empty; -f writes there anyway", shown());
+    }
+    fs::create_dir_all(folder).with_context(shown)
+}
+
+impl Report {
+    fn write(&self, folder: &Path, out: &mut dyn Write) -> io::Result<()> {
+        let line = |name: &str, all: &[Known]| {
+            let mean = |of: fn(&Known) -> Option<f64>| {
+                let values: Option<Vec<f64>> = all.iter().map(of).collect();
+                values.map(|v| (v.iter().sum::<f64>() / v.len().max(1) as f64, v))
+            };
+            let text = |found: Option<(f64, Vec<f64>)>| match found {
+                None => "unknown".to_owned(),
+                Some((mean, values)) => {
+                    let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    format!("{:.2} %, best {:.2} %", 100.0 * mean, 100.0 * best)
+                }
+            };
+            let validation = text(mean(|known| Some(known.validation_accuracy)));
+            let test = text(mean(|known| known.test_accuracy));
+            format!("{} {name}: mean validation accuracy {validation}; test {test}", all.len())
+        };
+        writeln!(out, "{}", line("prompts", &self.prompts))?;
+        writeln!(out, "{}", line("samples", &self.samples))?;
+        if let Some(accuracy) = self.ensemble_test_accuracy {
+            writeln!(out, "all samples together: test {:.2} %", 100.0 * accuracy)?;
+        }
+        let judged = text::grouped(self.judged as u64);
+        writeln!(out, "{}: {judged} networks judged in {:.1} s", folder.display(), self.seconds)
+    }
+}
