@@ -105,12 +105,11 @@ fn permuted_copies_with_noise_are_recovered() {
 
 #[test]
 fn the_propagated_start_recovers_what_the_identity_does_not() {
-    let seeds = 10..14;
-    let mean = |start| {
-        seeds.clone().map(|seed| recovered("resnet56", 2.5, start, seed)).sum::<f64>() / 4.0
-    };
-    let [identity, propagated] = [Start::Identity, Start::Propagated].map(mean);
-    assert!(propagated > 0.99 && identity < propagated - 0.05, "{identity} {propagated}");
+    for spec in ["lenet-mnist", "zoo-cnn"] {
+        let mean = |start| (0..8).map(|seed| recovered(spec, 3.0, start, seed)).sum::<f64>() / 8.0;
+        let [identity, propagated] = [Start::Identity, Start::Propagated].map(mean);
+        assert!(propagated > identity + 0.1, "{spec}: {identity} {propagated}");
+    }
 }
 
 #[test]

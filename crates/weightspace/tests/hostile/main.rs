@@ -51,14 +51,12 @@ impl Case {
 }
 
 /// Commands that read the header of a checkpoint or `.wsp` file.
-pub const OPENING: [&str; 7] = [
+pub const OPENING: [&str; 5] = [
     "inspect IN",
     "compress IN -o OUT",
     "eval IN --data digits",
     "diff IN GOOD",
     "inspect IN --json",
-    "align GOOD IN -o OUT",
-    "align IN GOOD --json",
 ];
 /// Commands that read all tensors of it.
 pub const READING: [&str; 3] = ["compress IN -o OUT", "diff IN IN", "compress IN -o OUT --json"];
