@@ -1,5 +1,6 @@
 //! Tokens of networks, and the autoencoder that learns them.
 
+mod commands;
 mod model;
 mod tokens;
 mod windows;

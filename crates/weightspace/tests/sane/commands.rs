@@ -1,0 +1,196 @@
+//! What users of `weightspace sane` rely on, on a small zoo of digits.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const ZOO: &str = r#"
+data = "digits"
+preprocessing = "unit-pad28"
+arch = "zoo-cnn"
+epochs = 4
+batch = 10
+images = 300
+holdout = 100
+checkpoints = [0, 2, 4]
+activation = "tanh"
+initialisation = "kaiming-uniform"
+dropout = 0.0
+optimizer = "adam"
+learning_rate = 3e-3
+weight_decay = 0.0
+seeds = "1-16"
+"#;
+
+fn command(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
+    command.env_remove("WEIGHTSPACE_DATA").current_dir(folder).args(line.split_whitespace());
+    command
+}
+
+fn done(folder: &Path, line: &str) -> Output {
+    let found = command(folder, line).output().unwrap();
+    assert!(found.status.success(), "{line}: {}", String::from_utf8_lossy(&found.stderr));
+    found
+}
+
+fn json(folder: &Path, line: &str) -> Value {
+    serde_json::from_slice(&done(folder, &format!("{line} --json")).stdout).unwrap()
+}
+
+/// What the program says of a mistake.
+fn refused(folder: &Path, line: &str) -> String {
+    let found = command(folder, line).output().unwrap();
+    let said = String::from_utf8(found.stderr).unwrap();
+    assert_eq!(found.status.code(), Some(2), "{line}: {said}");
+    assert_eq!(said.lines().count(), 1, "{line}: {said}");
+    said
+}
+
+/// A folder with a zoo `zoo`, which all tests read.
+fn at() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("zoo.toml"), ZOO).unwrap();
+        done(folder.path(), "zoo train --config zoo.toml -o zoo --threads 1");
+        done(folder.path(), &format!("{PRETRAIN} model"));
+        folder
+    });
+    folder.path()
+}
+
+const PRETRAIN: &str = "sane pretrain zoo --width 32 --latent 16 --batch 8 --epochs 30 --threads 1 --learning-rate 3e-3 -o";
+
+#[test]
+fn an_interrupted_pretraining_ends_as_if_it_had_not_been() {
+    let at = at();
+    let mut child = command(at, &format!("{PRETRAIN} stopped --checkpoint-seconds 0"));
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    let lines =
+        || fs::read_to_string(at.join("stopped/metrics.jsonl")).map_or(0, |t| t.lines().count());
+    while lines() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(60), "waiting for an evaluation");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!at.join("stopped/model.safetensors").exists(), "stopped too late");
+    let other = refused(at, &format!("{} stopped", PRETRAIN.replace("latent 16", "latent 8")));
+    assert!(other.contains("model.latent 16, now 8; -f starts anew"), "{other}");
+    done(at, &format!("{PRETRAIN} stopped"));
+    let bytes = |folder: &str| fs::read(at.join(folder).join("model.safetensors")).unwrap();
+    assert!(bytes("stopped") == bytes("model"));
+    assert!(refused(at, &format!("{PRETRAIN} stopped")).contains("this training is finished"));
+}
+
+#[test]
+fn pretraining_learns() {
+    let text = fs::read_to_string(at().join("model/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let error = |line: &Value| line["train_loss"].as_f64().unwrap();
+    assert_eq!(lines.len(), 30);
+    assert!(error(&lines[29]) < 0.9 * error(&lines[0]), "{text}");
+}
+
+#[test]
+fn embeddings_are_the_same_in_every_format() {
+    let at = at();
+    for name in ["e.csv", "e.parquet", "e.npz"] {
+        let more = if name.ends_with("npz") { "--full" } else { "" };
+        let found = json(at, &format!("sane embed model zoo -o {name} {more}"));
+        assert_eq!((found["networks"].as_u64(), found["latent"].as_u64()), (Some(48), Some(16)));
+    }
+    let text = fs::read_to_string(at.join("e.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 49);
+    assert_eq!(rows[0][..5], ["model", "epoch", "test_accuracy", "generalisation_gap", "z0"]);
+    assert_eq!(rows[0].len(), 4 + 16 + 5);
+    assert_eq!(&fs::read(at.join("e.parquet")).unwrap()[..4], b"PAR1");
+    let npz = fs::read(at.join("e.npz")).unwrap();
+    for array in ["model", "epoch", "test_accuracy", "mean", "spread", "embedding"] {
+        let name = format!("{array}.npy");
+        assert!(npz.windows(name.len()).any(|part| part == name.as_bytes()), "{name}");
+    }
+    let names: Vec<&str> = rows[1..].iter().map(|row| row[0]).collect();
+    assert!(names.is_sorted());
+    assert!(refused(at, "sane embed model zoo -o e.csv").contains("exists; -f replaces it"));
+    assert!(refused(at, "sane embed model zoo -o e.txt").contains("should end in .csv"));
+    assert!(refused(at, "sane embed model zoo -o f.csv --full").contains("ends in .npz"));
+}
+
+#[test]
+fn a_model_is_its_own_nearest_neighbour() {
+    let found = json(at(), "sane neighbours model zoo 3 --epoch 4 -n 4");
+    let all = found["neighbours"].as_array().unwrap();
+    assert_eq!(all.len(), 4);
+    assert_eq!(all[0]["distance"].as_f64(), Some(0.0));
+    assert_eq!(all[0]["epoch"].as_u64(), Some(4));
+    let distances: Vec<f64> = all.iter().map(|row| row["distance"].as_f64().unwrap()).collect();
+    assert!(distances.is_sorted());
+}
+
+#[test]
+fn probes_compare_embeddings_with_weights_and_statistics() {
+    let found = json(at(), "sane probe model zoo --epochs 0,2,4");
+    let rows = found["probes"].as_array().unwrap();
+    let targets: Vec<&str> = rows.iter().map(|row| row["target"].as_str().unwrap()).collect();
+    assert_eq!(targets.len(), 15, "{targets:?}");
+    let of = |target: &str, features: &str| {
+        let found = rows.iter().find(|row| row["target"] == target && row["features"] == features);
+        found.unwrap()["test"].as_f64().unwrap()
+    };
+    // Untrained, half trained and trained networks are easily told apart by simple numbers.
+    assert!(of("epoch", "statistics") > 0.5);
+    assert_eq!(rows[0]["dimension"].as_u64(), Some(2464));
+}
+
+#[test]
+fn samples_are_checkpoints_that_are_as_good_as_is_said() {
+    let at = at();
+    let line = "sane sample model zoo -n 3 --candidates 6 --rounds 2 -o";
+    for method in ["kde", "subsample", "bootstrap", "gaussian"] {
+        let found = json(at, &format!("{line} {method} --method {method} --noise joint"));
+        let samples = found["samples"].as_array().unwrap();
+        assert_eq!(samples.len(), 3);
+        let scores = samples.iter().map(|s| s["validation_accuracy"].as_f64().unwrap());
+        let scores: Vec<f64> = scores.collect();
+        assert!(method == "kde" || scores.is_sorted_by(|a, b| a >= b), "{method}: {scores:?}");
+        let file = format!("{method}/{}", samples[0]["name"].as_str().unwrap());
+        let measured = json(at, &format!("eval {file} --data digits"));
+        assert_eq!(measured["accuracy"], samples[0]["test_accuracy"], "{method}");
+    }
+    let again = refused(at, &format!("{line} kde"));
+    assert!(again.contains("exists and is not empty"), "{again}");
+    // The same seed gives the same networks.
+    done(at, &format!("{line} again --method subsample --noise joint"));
+    let bytes = |name: &str| fs::read(at.join(name).join("sample-001.safetensors")).unwrap();
+    assert!(bytes("again") == bytes("subsample"));
+}
+
+#[test]
+fn what_does_not_fit_is_said_in_one_line() {
+    let at = at();
+    let long = refused(at, "sane pretrain zoo --window 64 -o long");
+    assert!(long.contains("window is 64, expected at most the 48 tokens"), "{long}");
+    assert!(!at.join("long").exists());
+    let narrow = refused(at, "sane pretrain zoo --width 30 -o narrow");
+    assert!(narrow.contains("width is 30, expected a multiple of 8"), "{narrow}");
+    let epochs = refused(at, "sane pretrain zoo --model-epochs 3 -o epochs");
+    assert!(epochs.contains("models with weights of such epochs"), "{epochs}");
+    assert!(refused(at, "sane probe zoo zoo").contains("zoo/config.json"));
+    fs::create_dir_all(at.join("broken")).unwrap();
+    fs::copy(at.join("model/model.safetensors"), at.join("broken/model.safetensors")).unwrap();
+    let text = fs::read_to_string(at.join("model/config.json")).unwrap();
+    for (from, to) in [("\"latent\": 16", "\"latent\": 24"), ("\"version\": 1", "\"version\": 9")] {
+        assert!(text.contains(from), "{text}");
+        fs::write(at.join("broken/config.json"), text.replace(from, to)).unwrap();
+        let said = refused(at, "sane probe broken zoo");
+        assert!(said.contains("broken/"), "{said}");
+    }
+}
