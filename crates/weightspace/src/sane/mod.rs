@@ -7,6 +7,7 @@
 //! a [`Study`] is all that is known of a zoo before that, a [`SaneModel`] what is left of it.
 
 pub mod arrangement;
+pub mod audit;
 pub mod coder;
 pub mod embedding;
 mod error;

@@ -55,8 +55,9 @@ impl Standardisation {
 
     /// Standardises elements of a layer.
     pub fn apply(&self, layer: usize, values: &mut [f32]) {
-        let (mean, factor) = (self.mean[layer], 1.0 / self.deviation[layer]);
-        values.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) * factor) as f32);
+        // In f32, which is twice as quick: windows are bound by this.
+        let (mean, factor) = (self.mean[layer] as f32, (1.0 / self.deviation[layer]) as f32);
+        values.iter_mut().for_each(|v| *v = (*v - mean) * factor);
     }
 
     /// Undoes [`apply`](Self::apply).

@@ -78,10 +78,16 @@ impl<'a> Windows<'a> {
                 model.read(layer.tensor, start + weights.start..start + weights.end, own)?;
             }
             Some(units) => {
-                let whole = &mut self.row[..layer.columns];
-                let start = from * layer.columns;
-                model.read(layer.tensor, start..start + layer.columns, whole)?;
-                gather(whole, units, layer.inner, weights, own);
+                let whole = from * layer.columns..(from + 1) * layer.columns;
+                let row = match model.mapped(layer.tensor, whole.clone()) {
+                    Some(row) => row,
+                    None => {
+                        let row = &mut self.row[..layer.columns];
+                        model.read(layer.tensor, whole, row)?;
+                        row
+                    }
+                };
+                gather(row, units, layer.inner, weights, own);
             }
         }
         if let (Some(tensor), [bias]) = (layer.bias, &mut *bias) {
@@ -110,11 +116,24 @@ pub(super) fn read_layer(
 
 /// Columns of a row whose units of `inner` columns come from others.
 fn gather(row: &[f32], units: &[u32], inner: usize, columns: Range<usize>, out: &mut [f32]) {
-    if inner == 1 {
-        let units = &units[columns];
-        out.iter_mut().zip(units).for_each(|(out, &unit)| *out = row[unit as usize]);
-        return;
+    match inner {
+        1 => gather_whole::<1>(row, &units[columns], out),
+        9 if columns.start.is_multiple_of(9) && columns.end.is_multiple_of(9) => {
+            gather_whole::<9>(row, &units[columns.start / 9..columns.end / 9], out);
+        }
+        _ => gather_parts(row, units, inner, columns, out),
     }
+}
+
+/// Units of a size that is known: of linear layers, and of kernels of 3 x 3.
+fn gather_whole<const INNER: usize>(row: &[f32], units: &[u32], out: &mut [f32]) {
+    let (row, _) = row.as_chunks::<INNER>();
+    let (out, _) = out.as_chunks_mut::<INNER>();
+    out.iter_mut().zip(units).for_each(|(out, &unit)| *out = row[unit as usize]);
+}
+
+/// Units of any size, of which the first and the last may be cut.
+fn gather_parts(row: &[f32], units: &[u32], inner: usize, columns: Range<usize>, out: &mut [f32]) {
     let (mut at, mut out) = (columns.start, out);
     while !out.is_empty() {
         let (unit, offset) = (at / inner, at % inner);

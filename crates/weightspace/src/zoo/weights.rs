@@ -42,6 +42,32 @@ impl<'a> ModelWeights<'a> {
         }
     }
 
+    /// Elements of a tensor, in row-major order, where they are; nothing for those that must be read.
+    ///
+    /// # Panics
+    /// If there is no such tensor, or it has fewer elements.
+    pub fn mapped(&self, tensor: usize, elements: Range<usize>) -> Option<&[f32]> {
+        let bytes = match &self.0 {
+            Held::Row(bytes, tensors) => {
+                let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();
+                let own = &bytes[4 * start..][..4 * tensors[tensor].element_count()];
+                &own[4 * elements.start..4 * elements.end]
+            }
+            Held::Checkpoint(checkpoint) if checkpoint.tensors()[tensor].dtype == DType::F32 => {
+                match checkpoint.element_bytes(tensor, elements) {
+                    Ok(Cow::Borrowed(bytes)) => bytes,
+                    _ => return None,
+                }
+            }
+            Held::Tensors(dict, tensors) if tensors[tensor].dtype == DType::F32 => {
+                let bytes = dict.get(&tensors[tensor].name)?.bytes();
+                &bytes[4 * elements.start..4 * elements.end]
+            }
+            _ => return None,
+        };
+        bytemuck::try_cast_slice(bytes).ok().filter(|_| cfg!(target_endian = "little"))
+    }
+
     /// Reads elements of a tensor, in row-major order, into `out`.
     ///
     /// # Errors
@@ -56,6 +82,10 @@ impl<'a> ModelWeights<'a> {
         out: &mut [f32],
     ) -> Result<(), ZooError> {
         assert_eq!(elements.len(), out.len(), "elements of a tensor");
+        if let Some(values) = self.mapped(tensor, elements.clone()) {
+            out.copy_from_slice(values);
+            return Ok(());
+        }
         match &self.0 {
             Held::Row(bytes, tensors) => {
                 let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();

@@ -173,6 +173,27 @@ fn samples_are_checkpoints_that_are_as_good_as_is_said() {
     assert!(bytes("again") == bytes("subsample"));
 }
 
+/// A prompt itself is a copy, whatever else is.
+#[test]
+fn audits_know_copies() {
+    let at = at();
+    let found = json(at, "sane sample model zoo -n 1 --method kde -o audited");
+    let prompt = found["prompts"][0]["name"].as_str().unwrap();
+    let (name, epoch) = prompt.rsplit_once(':').unwrap();
+    done(at, &format!("zoo show zoo {name} --epoch {epoch} -o prompt.safetensors"));
+    let line = "sane audit model prompt.safetensors audited/sample-000.safetensors --prompts zoo";
+    let found = json(at, &format!("{line} --zoo zoo"));
+    let rows = found["samples"].as_array().unwrap();
+    assert_eq!(rows[0]["nearest_prompt"], prompt);
+    assert!(rows[0]["distance"].as_f64().unwrap() < 1e-3);
+    assert_eq!(rows[0]["own"]["agreement"]["errors"].as_f64(), Some(1.0));
+    assert_eq!(rows[0]["verdict"], "a copy of its prompt");
+    assert!(rows[1]["relative_distance"].as_f64().unwrap() > 0.01);
+    assert_eq!(found["training_models"].as_u64(), Some(11));
+    let text = String::from_utf8(done(at, line).stdout).unwrap();
+    assert!(text.contains("prompt.safetensors: a copy of its prompt"), "{text}");
+}
+
 #[test]
 fn what_does_not_fit_is_said_in_one_line() {
     let at = at();

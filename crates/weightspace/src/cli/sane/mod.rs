@@ -1,10 +1,12 @@
 //! `weightspace sane`: what a population of networks teaches.
 
+mod audit;
 mod embed;
 mod judge;
 mod neighbours;
 mod pretrain;
 mod probe;
+mod prompts;
 mod sample;
 
 use clap::{Args, Subcommand};
@@ -25,6 +27,7 @@ enum SaneCommand {
     Probe(probe::Probe),
     Neighbours(neighbours::Neighbours),
     Sample(Box<sample::Sample>),
+    Audit(audit::Audit),
 }
 
 /// Runs the command.
@@ -34,6 +37,7 @@ pub fn run(arguments: &Sane, global: &Global) -> anyhow::Result<Outcome> {
         SaneCommand::Embed(arguments) => embed::run(arguments, global),
         SaneCommand::Neighbours(arguments) => neighbours::run(arguments, global),
         SaneCommand::Sample(arguments) => sample::run(arguments, global),
+        SaneCommand::Audit(arguments) => audit::run(arguments, global),
         SaneCommand::Probe(arguments) => probe::run(arguments, global),
     }
 }

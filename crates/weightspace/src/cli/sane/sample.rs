@@ -13,13 +13,14 @@ use serde::Serialize;
 use weightspace::align::{Images, estimate_statistics};
 use weightspace::sane::sampling::{Method, Noise, Sampled, Sampler, SamplingConfig};
 use weightspace::sane::{SaneModel, Standardisation, TokenLayout};
-use weightspace::zoo::{ModelWeights, Population};
+use weightspace::zoo::ModelWeights;
 use weightspace_core::StateDict;
 use weightspace_core::checkpoint::write_safetensors;
 
-use super::embed::{HaloArgs, is_zoo};
-use super::judge::{Judge, JudgeArgs};
-use crate::cli::model::{ARCH_KEY, Model, PREPROCESSING_KEY};
+use super::embed::HaloArgs;
+use super::judge::Judge;
+use super::prompts::{PromptArgs, Prompts};
+use crate::cli::model::{ARCH_KEY, PREPROCESSING_KEY};
 use crate::cli::progress::Bar;
 use crate::cli::train::record::write_json;
 use crate::cli::{Global, Outcome, text};
@@ -62,17 +63,11 @@ pub struct Sample {
     /// Rounds of bootstrapping
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    /// Share of the zoo's models that are prompts: the best on validation images
-    #[arg(long, value_name = "S", default_value_t = 0.3)]
-    best: f64,
-    /// Epoch of the zoo's models [default: the last of each]
-    #[arg(long, value_name = "E")]
-    epoch: Option<u32>,
     /// Training images by which statistics of batch normalisations are estimated anew; 0 for none
     #[arg(long, value_name = "N", default_value_t = 6400)]
     condition: usize,
     #[command(flatten)]
-    judge: JudgeArgs,
+    choice: PromptArgs,
     #[command(flatten)]
     halo: HaloArgs,
 }
@@ -113,17 +108,10 @@ struct Known {
     test_accuracy: Option<f64>,
 }
 
-/// Networks that new ones are drawn around.
-struct Prompts {
-    names: Vec<String>,
-    weights: Vec<StateDict>,
-    judge: Judge,
-}
-
 pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let model = SaneModel::read(&arguments.model)?;
-    let prompts = arguments.prompts(global)?;
+    let prompts = arguments.choice.open(&arguments.prompts, global)?;
     make_folder(&arguments.output, arguments.force)?;
     let config = SamplingConfig {
         noise: match arguments.noise {
@@ -174,52 +162,6 @@ pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 impl Sample {
-    fn prompts(&self, global: &Global) -> anyhow::Result<Prompts> {
-        if let [zoo] = &self.prompts[..]
-            && is_zoo(zoo)
-        {
-            return self.best_of(zoo, global).with_context(|| zoo.display().to_string());
-        }
-        let open = |path: &PathBuf| Model::open(path)?.state_dict();
-        let weights = self.prompts.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-        let names = self.prompts.iter().map(|path| path.display().to_string()).collect();
-        let judge = self.judge.judge(None, &weights[0], global)?;
-        Ok(Prompts { names, weights, judge })
-    }
-
-    /// The best models of a zoo that have the activation of the best of all.
-    fn best_of(&self, path: &Path, global: &Global) -> anyhow::Result<Prompts> {
-        if !(self.best > 0.0 && self.best <= 1.0) {
-            bail!("--best is {}, expected above 0 and at most 1", self.best);
-        }
-        let (zoo, _) = Population::open(path)?.without_nan()?;
-        let mut ranked = Vec::new();
-        for index in 0..zoo.len() {
-            let model = zoo.model(index)?;
-            let of = |epoch: &u32| self.epoch.is_none_or(|wanted| wanted == *epoch);
-            let Some(epoch) = model.epochs.iter().copied().filter(of).next_back() else { continue };
-            let metrics = model.metrics.iter().find(|metrics| metrics.epoch == epoch);
-            let score = metrics.map_or(f32::NAN, |metrics| metrics.validation_accuracy);
-            let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
-            ranked.push((score, index, epoch, model));
-        }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        if ranked.is_empty() {
-            bail!("no models with finite weights of this epoch");
-        }
-        let activation =
-            |model: &weightspace::zoo::Model| model.spec().ok().map(|spec| spec.activation);
-        let own = activation(&ranked[0].3);
-        ranked.retain(|(_, _, _, model)| activation(model) == own);
-        let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
-        ranked.truncate(kept);
-        let weights = ranked.iter().map(|(_, index, epoch, _)| zoo.weights(*index, *epoch));
-        let weights = weights.collect::<Result<Vec<_>, _>>()?;
-        let judge = self.judge.judge(Some((&zoo, &ranked[0].3)), &weights[0], global)?;
-        let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
-        Ok(Prompts { names: names.collect(), weights, judge })
-    }
-
     /// A network whose normalisations have the statistics of its own values.
     fn condition(&self, judge: &Judge, weights: StateDict) -> anyhow::Result<StateDict> {
         if self.condition == 0 {

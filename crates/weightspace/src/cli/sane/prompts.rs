@@ -1,0 +1,84 @@
+//! Which networks new ones are drawn around.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use weightspace::zoo::{self, Population};
+use weightspace_core::StateDict;
+
+use super::embed::is_zoo;
+use super::judge::{Judge, JudgeArgs};
+use crate::cli::Global;
+use crate::cli::model::Model;
+
+/// Prompts, and the images to judge by.
+#[derive(Args)]
+pub struct PromptArgs {
+    /// Share of the zoo's models that are prompts: the best on validation images
+    #[arg(long, value_name = "S", default_value_t = 0.3)]
+    best: f64,
+    /// Epoch of the zoo's models [default: the last of each]
+    #[arg(long, value_name = "E")]
+    epoch: Option<u32>,
+    #[command(flatten)]
+    judge: JudgeArgs,
+}
+
+/// Networks that new ones are drawn around.
+pub struct Prompts {
+    /// Files, or models with their epochs.
+    pub names: Vec<String>,
+    /// Their weights.
+    pub weights: Vec<StateDict>,
+    /// What judges networks like them.
+    pub judge: Judge,
+}
+
+impl PromptArgs {
+    /// The best models of a zoo, or checkpoints.
+    pub fn open(&self, paths: &[PathBuf], global: &Global) -> anyhow::Result<Prompts> {
+        if let [zoo] = paths
+            && is_zoo(zoo)
+        {
+            return self.best_of(zoo, global).with_context(|| zoo.display().to_string());
+        }
+        let open = |path: &PathBuf| Model::open(path)?.state_dict();
+        let weights = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let names = paths.iter().map(|path| path.display().to_string()).collect();
+        let judge = self.judge.judge(None, &weights[0], global)?;
+        Ok(Prompts { names, weights, judge })
+    }
+
+    /// The best models of a zoo that have the activation of the best of all.
+    fn best_of(&self, path: &Path, global: &Global) -> anyhow::Result<Prompts> {
+        if !(self.best > 0.0 && self.best <= 1.0) {
+            bail!("--best is {}, expected above 0 and at most 1", self.best);
+        }
+        let (zoo, _) = Population::open(path)?.without_nan()?;
+        let mut ranked = Vec::new();
+        for index in 0..zoo.len() {
+            let model = zoo.model(index)?;
+            let of = |epoch: &u32| self.epoch.is_none_or(|wanted| wanted == *epoch);
+            let Some(epoch) = model.epochs.iter().copied().filter(of).next_back() else { continue };
+            let metrics = model.metrics.iter().find(|metrics| metrics.epoch == epoch);
+            let score = metrics.map_or(f32::NAN, |metrics| metrics.validation_accuracy);
+            let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
+            ranked.push((score, index, epoch, model));
+        }
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        if ranked.is_empty() {
+            bail!("no models with finite weights of this epoch");
+        }
+        let activation = |model: &zoo::Model| model.spec().ok().map(|spec| spec.activation);
+        let own = activation(&ranked[0].3);
+        ranked.retain(|(_, _, _, model)| activation(model) == own);
+        let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
+        ranked.truncate(kept);
+        let weights = ranked.iter().map(|(_, index, epoch, _)| zoo.weights(*index, *epoch));
+        let weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let judge = self.judge.judge(Some((&zoo, &ranked[0].3)), &weights[0], global)?;
+        let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
+        Ok(Prompts { names: names.collect(), weights, judge })
+    }
+}
