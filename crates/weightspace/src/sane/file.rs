@@ -135,7 +135,7 @@ impl SaneModel {
         }
         let metadata = BTreeMap::from([("weightspace.sane".to_owned(), VERSION.to_string())]);
         let path = folder.join(MODEL);
-        write_safetensors(&path, &all, &metadata).map_err(|e| SaneError::Checkpoint(e.into()))
+        Ok(write_safetensors(&path, &all, &metadata)?)
     }
 
     /// Reads both files.

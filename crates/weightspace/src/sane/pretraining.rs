@@ -356,7 +356,8 @@ impl Task for Pretraining<'_> {
         let head = self.model.config().head;
         let len = self.model.config().window * self.layout.token_size();
         let total = 2 * samples.len();
-        (self.inputs.clear(), self.targets.clear());
+        self.inputs.clear();
+        self.targets.clear();
         // Losses count the windows of the whole batch, of which only the share's are looked at.
         self.targets.resize(2 * share.start * len, 0.0);
         for &sample in &samples[share] {

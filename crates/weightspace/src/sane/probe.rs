@@ -113,11 +113,10 @@ pub fn probe(
     }
     let mut done = 0;
     let mut read = |samples: &Samples| {
-        let part = Part::read(&mut extractor, model, samples, || {
+        Part::read(&mut extractor, model, samples, || {
             done += 1;
             progress(done, total);
-        });
-        part
+        })
     };
     let [train, validation, test] = [read(&samples[0])?, read(&samples[1])?, read(&samples[2])?];
     let mut rows = Vec::new();

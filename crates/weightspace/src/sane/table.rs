@@ -138,7 +138,7 @@ fn column_of<T: DataType, W: Write + Send>(
 fn write_npz(file: impl Write, rows: &[Embedded]) -> Result<(), rawzip::Error> {
     let mut archive = rawzip::ZipArchiveWriter::new(file);
     let mut add = |name: &str, dtype: &str, shape: &[usize], data: &[u8]| {
-        let (mut entry, config) = archive.new_file(&format!("{name}.npy")).start()?;
+        let (mut entry, config) = archive.new_file(format!("{name}.npy")).start()?;
         let mut writer = config.wrap(&mut entry);
         writer.write_all(&npy_header(dtype, shape))?;
         writer.write_all(data)?;

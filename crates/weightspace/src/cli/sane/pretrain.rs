@@ -211,7 +211,7 @@ impl Pretrain {
         training.epochs = self.epochs.unwrap_or(training.epochs);
         training.batch = self.batch.unwrap_or(training.batch);
         if let Some(rate) = self.learning_rate {
-            training.optimizer = training.optimizer.clone().with_learning_rate(rate);
+            training.optimizer = training.optimizer.with_learning_rate(rate);
         }
         training.seed = global.given_seed().unwrap_or(training.seed);
         training.threads = global.given_threads().unwrap_or(training.threads);

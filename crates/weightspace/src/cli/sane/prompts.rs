@@ -60,7 +60,7 @@ impl PromptArgs {
         for index in 0..zoo.len() {
             let model = zoo.model(index)?;
             let of = |epoch: &u32| self.epoch.is_none_or(|wanted| wanted == *epoch);
-            let Some(epoch) = model.epochs.iter().copied().filter(of).next_back() else { continue };
+            let Some(epoch) = model.epochs.iter().copied().rfind(of) else { continue };
             let metrics = model.metrics.iter().find(|metrics| metrics.epoch == epoch);
             let score = metrics.map_or(f32::NAN, |metrics| metrics.validation_accuracy);
             let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
