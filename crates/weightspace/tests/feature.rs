@@ -446,6 +446,7 @@ fn list_names_everything() {
     let json = done("list --json", &[]).json();
     let expected = [
         "architectures",
+        "autoencoders",
         "bases",
         "corruptions",
         "data",

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use weightspace::method::METHODS;
+use weightspace::sane::presets::PRESETS as AUTOENCODERS;
 use weightspace::zoo::presets::PRESETS as ZOOS;
 use weightspace_core::basis::BASES;
 use weightspace_core::checkpoint::FORMATS;
@@ -25,6 +26,8 @@ struct Tables {
     preprocessing: Vec<Preset>,
     training: Vec<Recipe>,
     zoos: Vec<Entry>,
+    /// Presets of `sane pretrain`.
+    autoencoders: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -117,6 +120,10 @@ impl Tables {
             preprocessing: presets.collect(),
             training: RECIPES.iter().map(recipe).collect(),
             zoos: ZOOS.iter().map(|z| Entry { name: z.name, title: z.title }).collect(),
+            autoencoders: AUTOENCODERS
+                .iter()
+                .map(|a| Entry { name: a.name, title: a.title })
+                .collect(),
         }
     }
 
@@ -152,7 +159,10 @@ impl Tables {
         let mut recipes = self.training.iter();
         recipes.try_for_each(|r| writeln!(out, "  {}  {}\n    {}", r.name, r.title, r.flags))?;
         let zoos = self.zoos.iter().map(|entry| (entry.name, entry.title.to_owned()));
-        section(out, "\nPresets of zoo train", zoos)
+        section(out, "\nPresets of zoo train", zoos)?;
+        let autoencoders = self.autoencoders.iter();
+        let autoencoders = autoencoders.map(|entry| (entry.name, entry.title.to_owned()));
+        section(out, "\nPresets of sane pretrain", autoencoders)
     }
 }
 

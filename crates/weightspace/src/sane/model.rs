@@ -11,6 +11,13 @@ use super::{SaneError, TokenConfig, TokenLayout};
 /// Standard deviation of weights to begin with.
 const DEVIATION: f32 = 0.02;
 
+/// Largest size in an autoencoder, and most blocks on each side.
+const LARGEST: usize = 1 << 16;
+const MOST_BLOCKS: usize = 256;
+
+/// Most positions that are learnt: the longest network that `f32` can number.
+const LONGEST_TABLE: usize = 1 << 24;
+
 /// Size of an autoencoder, and what it sees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,9 +84,12 @@ impl SaneConfig {
             Err(SaneError::Setting { setting, value: value.to_string(), expected })
         };
         for (setting, value) in positive {
-            if value == 0 || value > 1 << 16 {
-                return fail(setting, value, format!("1 to {}", 1 << 16));
+            if value == 0 || value > LARGEST {
+                return fail(setting, value, format!("1 to {LARGEST}"));
             }
+        }
+        if self.blocks > MOST_BLOCKS {
+            return fail("blocks", self.blocks, format!("1 to {MOST_BLOCKS}"));
         }
         match self.width % (2 * self.heads) {
             0 => Ok(()),
@@ -111,7 +121,14 @@ impl Autoencoder {
     /// Sizes that make no network.
     pub fn new(config: SaneConfig, tables: [usize; 3]) -> Result<Self, SaneError> {
         config.check()?;
-        Ok(Autoencoder { config, tables })
+        match tables.into_iter().find(|&len| len > LONGEST_TABLE) {
+            Some(len) => Err(SaneError::Setting {
+                setting: "positions",
+                value: len.to_string(),
+                expected: format!("at most {LONGEST_TABLE}"),
+            }),
+            None => Ok(Autoencoder { config, tables }),
+        }
     }
 
     /// One whose tables are as long as networks of this layout need.

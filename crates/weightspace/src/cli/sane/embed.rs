@@ -132,7 +132,11 @@ fn embed(model: &SaneModel, arguments: &Embed) -> anyhow::Result<(Vec<Embedded>,
             bail!("{}: no models with weights of these epochs", shown());
         }
         let layers = names(&samples.tensors(0)?)?;
-        let take = |row| {
+        let take = |mut row: Embedded| {
+            // All tokens of many networks are more than memory may hold.
+            if !arguments.full {
+                row.embedding.values = Vec::new();
+            }
             rows.push(row);
             Ok(())
         };
