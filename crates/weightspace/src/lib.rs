@@ -6,6 +6,7 @@
 pub mod align;
 pub mod analyze;
 pub mod auto;
+mod columns;
 pub mod comm;
 pub mod curve;
 pub mod low_rank;

@@ -67,18 +67,16 @@ impl<'a> Auditor<'a> {
         prompts: usize,
     ) -> Result<Self, SaneError> {
         assert!((1..=known.len()).contains(&prompts), "prompts among the known networks");
-        let tokens = |network: &StateDict| {
-            let mut tokens = layout.tokenise(network)?;
-            standardisation.apply_all(layout, &mut tokens);
-            Ok(tokens)
-        };
-        let known = known.iter().map(tokens).collect::<Result<Vec<Vec<f32>>, SaneError>>()?;
+        let mut auditor = Auditor { layout, standardisation, known: Vec::new(), mean: Vec::new() };
+        let known = known.iter().map(|network| auditor.tokens(network));
+        let known = known.collect::<Result<Vec<_>, _>>()?;
         let mean = (0..known[0].len()).map(|i| {
             let sum: f64 = known[..prompts].iter().map(|tokens| f64::from(tokens[i])).sum();
             (sum / prompts as f64) as f32
         });
-        let mean = mean.collect();
-        Ok(Auditor { layout, standardisation, known, mean })
+        auditor.mean = mean.collect();
+        auditor.known = known;
+        Ok(auditor)
     }
 
     /// Standardised tokens of a network.

@@ -101,13 +101,8 @@ pub fn embed_all(
     let config = model.autoencoder.config();
     let layout = TokenLayout::new(&first, config.tokens)?;
     let known = model.layout.has_tensors(layout.tensors());
-    let standardisation = match known {
-        true => model.standardisation.clone(),
-        false => {
-            let all = (0..samples.len()).map(|sample| samples.open(&layout, sample));
-            Standardisation::of(&layout, all)?
-        }
-    };
+    let all = (0..samples.len()).map(|sample| samples.open(&layout, sample));
+    let standardisation = model.standardisation_for(&layout, all)?;
     let groups = if known { model.groups()? } else { Vec::new() };
     if !groups.is_empty() {
         let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
@@ -144,10 +139,7 @@ pub fn embed_one(
     let tensors = model.align(tensors)?;
     let layout = TokenLayout::new(&tensors.infos(), model.autoencoder.config().tokens)?;
     let weights = || ModelWeights::of_tensors(&tensors);
-    let standardisation = match model.layout.has_tensors(layout.tensors()) {
-        true => model.standardisation.clone(),
-        false => Standardisation::of(&layout, [Ok(weights())].into_iter())?,
-    };
+    let standardisation = model.standardisation_for(&layout, [Ok(weights())].into_iter())?;
     let parts = (&layout, &standardisation);
     Embedder::new(model, Vec::new(), parts, halo).embed(&weights(), None)
 }

@@ -15,6 +15,7 @@ use weightspace_nn::arch;
 
 use super::model::Autoencoder;
 use super::{SaneConfig, SaneError, Standardisation, TokenLayout};
+use crate::zoo::ModelWeights;
 
 /// File names within a folder.
 const MODEL: &str = "model.safetensors";
@@ -86,6 +87,22 @@ impl SaneModel {
             reason: error.to_string(),
         })?;
         Ok(net.permutation_groups())
+    }
+
+    /// How networks of a layout are standardised: by what it learnt if they are of its architecture, else by their own
+    /// statistics.
+    ///
+    /// # Errors
+    /// If these cannot be read.
+    pub fn standardisation_for<'a>(
+        &self,
+        layout: &TokenLayout,
+        networks: impl Iterator<Item = Result<ModelWeights<'a>, SaneError>>,
+    ) -> Result<Standardisation, SaneError> {
+        match self.layout.has_tensors(layout.tensors()) {
+            true => Ok(self.standardisation.clone()),
+            false => Standardisation::of(layout, networks),
+        }
     }
 
     /// A network with its units in the order of the reference's, if that is what it learnt; others stay as they are.

@@ -123,7 +123,10 @@ impl Samples {
 
     /// The last of a model's epochs that is a sample; `None` if there is no such model or epoch.
     pub fn last_epoch_of(&self, model: usize) -> Option<u32> {
-        self.samples.iter().filter(|(of, _)| *of == model).map(|(_, epoch)| *epoch).max()
+        // Samples stand in the order of models, and of epochs within these.
+        let end = self.samples.partition_point(|(of, _)| *of <= model);
+        let last = self.samples[..end].last().filter(|(of, _)| *of == model);
+        last.map(|(_, epoch)| *epoch)
     }
 
     /// What a sample was made with, and how well it does.

@@ -6,8 +6,7 @@ use weightspace_core::random::{Key, Stream};
 
 use super::coder::Coder;
 use super::halo::Halo;
-use super::{Arrangement, SaneError, SaneModel, Standardisation, TokenLayout, Windows};
-use crate::zoo::ModelWeights;
+use super::{SaneError, SaneModel, Standardisation, TokenLayout};
 
 /// How embeddings are drawn and which of the networks that they make are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,15 +163,8 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// If it is another network.
     pub fn embed(&mut self, prompt: &StateDict) -> Result<Vec<f32>, SaneError> {
-        if !self.layout.has_tensors(&prompt.infos()) {
-            let reason = "the prompt's tensors are not those of the networks to make".to_owned();
-            return Err(SaneError::Model { model: String::new(), reason });
-        }
-        let mut windows = Windows::new(self.layout, self.standardisation);
-        let count = self.layout.token_count();
-        let mut tokens = vec![0.0; count * self.layout.token_size()];
-        let weights = ModelWeights::of_tensors(prompt);
-        windows.read(&weights, &Arrangement::identity(), 0..count, &mut tokens)?;
+        let mut tokens = self.layout.tokenise(prompt)?;
+        self.standardisation.apply_all(self.layout, &mut tokens);
         self.coder.encode(self.layout, &tokens)
     }
 

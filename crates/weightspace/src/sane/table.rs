@@ -4,14 +4,15 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type};
+use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type};
 use ::parquet::file::properties::WriterProperties;
-use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 use weightspace_core::AtomicFile;
 
 use super::SaneError;
 use super::embedding::Embedded;
+use crate::columns::{optional, required};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,39 +101,20 @@ fn write_parquet(
     let properties = Arc::new(WriterProperties::default());
     let mut writer = SerializedFileWriter::new(file, schema, properties)?;
     let mut group = writer.next_row_group()?;
-    column_of::<ByteArrayType, _>(
-        &mut group,
-        rows,
-        |row| Some(ByteArray::from(row.model.as_str())),
-        true,
-    )?;
-    column_of::<Int32Type, _>(&mut group, rows, |row| Some(row.epoch.cast_signed()), true)?;
-    column_of::<FloatType, _>(&mut group, rows, |row| row.test_accuracy, false)?;
-    column_of::<FloatType, _>(&mut group, rows, |row| row.generalisation_gap, false)?;
+    let name = |row: &Embedded| ByteArray::from(row.model.as_str());
+    required::<ByteArrayType, _, _>(&mut group, rows, name)?;
+    required::<Int32Type, _, _>(&mut group, rows, |row| row.epoch.cast_signed())?;
+    optional::<FloatType, _, _>(&mut group, rows, |row| row.test_accuracy)?;
+    optional::<FloatType, _, _>(&mut group, rows, |row| row.generalisation_gap)?;
     for i in 0..latent(rows) {
-        column_of::<DoubleType, _>(&mut group, rows, |row| Some(row.embedding.mean[i]), true)?;
+        required::<DoubleType, _, _>(&mut group, rows, |row| row.embedding.mean[i])?;
     }
     for i in 0..layers.len() {
-        column_of::<DoubleType, _>(&mut group, rows, |row| Some(row.embedding.spread[i]), true)?;
+        required::<DoubleType, _, _>(&mut group, rows, |row| row.embedding.spread[i])?;
     }
     group.close()?;
     writer.close()?;
     Ok(())
-}
-
-fn column_of<T: DataType, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    rows: &[Embedded],
-    value: impl Fn(&Embedded) -> Option<T::T>,
-    required: bool,
-) -> ::parquet::errors::Result<()> {
-    let values: Vec<Option<T::T>> = rows.iter().map(value).collect();
-    let present: Vec<i16> = values.iter().map(|value| value.is_some().into()).collect();
-    let values: Vec<T::T> = values.into_iter().flatten().collect();
-    let mut column = group.next_column()?.expect("as many columns as the schema has");
-    let present = (!required).then_some(&present[..]);
-    column.typed::<T>().write_batch(&values, present, None)?;
-    column.close()
 }
 
 fn write_npz(file: impl Write, rows: &[Embedded]) -> Result<(), rawzip::Error> {

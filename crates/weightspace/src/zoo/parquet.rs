@@ -1,17 +1,16 @@
-//! The table of a zoo as Parquet; every call of the library is here.
+//! The table of a zoo as Parquet.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use ::parquet::data_type::{
-    ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type,
-};
+use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
 use ::parquet::errors::Result;
 use ::parquet::file::properties::WriterProperties;
-use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
 use super::index::Row;
+use crate::columns::{optional, required};
 
 const SCHEMA: &str = "message zoo {
     required binary model (STRING);
@@ -68,16 +67,16 @@ impl<W: Write + Send> ParquetTable<W> {
         let rows = &self.rows;
         let mut group = self.writer.next_row_group()?;
         let text = |value: &Option<String>| value.as_deref().map(ByteArray::from);
-        required::<ByteArrayType, W>(&mut group, rows, |row| row.model.as_str().into())?;
-        required::<Int32Type, W>(&mut group, rows, |row| row.epoch.cast_signed())?;
-        optional::<ByteArrayType, W>(&mut group, rows, |row| text(&row.arch))?;
-        optional::<ByteArrayType, W>(&mut group, rows, |row| text(&row.activation))?;
-        optional::<ByteArrayType, W>(&mut group, rows, |row| text(&row.initialisation))?;
-        optional::<DoubleType, W>(&mut group, rows, |row| row.dropout)?;
-        optional::<ByteArrayType, W>(&mut group, rows, |row| text(&row.optimizer))?;
-        optional::<DoubleType, W>(&mut group, rows, |row| row.learning_rate)?;
-        optional::<DoubleType, W>(&mut group, rows, |row| row.weight_decay)?;
-        optional::<Int64Type, W>(&mut group, rows, |row| row.seed.map(u64::cast_signed))?;
+        required::<ByteArrayType, _, W>(&mut group, rows, |row| row.model.as_str().into())?;
+        required::<Int32Type, _, W>(&mut group, rows, |row| row.epoch.cast_signed())?;
+        optional::<ByteArrayType, _, W>(&mut group, rows, |row| text(&row.arch))?;
+        optional::<ByteArrayType, _, W>(&mut group, rows, |row| text(&row.activation))?;
+        optional::<ByteArrayType, _, W>(&mut group, rows, |row| text(&row.initialisation))?;
+        optional::<DoubleType, _, W>(&mut group, rows, |row| row.dropout)?;
+        optional::<ByteArrayType, _, W>(&mut group, rows, |row| text(&row.optimizer))?;
+        optional::<DoubleType, _, W>(&mut group, rows, |row| row.learning_rate)?;
+        optional::<DoubleType, _, W>(&mut group, rows, |row| row.weight_decay)?;
+        optional::<Int64Type, _, W>(&mut group, rows, |row| row.seed.map(u64::cast_signed))?;
         let metrics: [fn(&Row) -> Option<f32>; 7] = [
             |row| row.train_loss,
             |row| row.train_accuracy,
@@ -87,39 +86,9 @@ impl<W: Write + Send> ParquetTable<W> {
             |row| row.test_accuracy,
             |row| row.generalisation_gap,
         ];
-        metrics.into_iter().try_for_each(|of| optional::<FloatType, W>(&mut group, rows, of))?;
+        metrics.into_iter().try_for_each(|of| optional::<FloatType, _, W>(&mut group, rows, of))?;
         group.close()?;
         self.rows.clear();
         Ok(())
     }
-}
-
-fn required<T: DataType, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    rows: &[Row],
-    value: impl Fn(&Row) -> T::T,
-) -> Result<()> {
-    let values: Vec<T::T> = rows.iter().map(value).collect();
-    write::<T, W>(group, &values, None)
-}
-
-fn optional<T: DataType, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    rows: &[Row],
-    value: impl Fn(&Row) -> Option<T::T>,
-) -> Result<()> {
-    let values: Vec<Option<T::T>> = rows.iter().map(value).collect();
-    let present: Vec<i16> = values.iter().map(|value| value.is_some().into()).collect();
-    let values: Vec<T::T> = values.into_iter().flatten().collect();
-    write::<T, W>(group, &values, Some(&present))
-}
-
-fn write<T: DataType, W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[T::T],
-    present: Option<&[i16]>,
-) -> Result<()> {
-    let mut column = group.next_column()?.expect("as many columns as the schema has");
-    column.typed::<T>().write_batch(values, present, None)?;
-    column.close()
 }

@@ -47,25 +47,12 @@ impl<'a> ModelWeights<'a> {
     /// # Panics
     /// If there is no such tensor, or it has fewer elements.
     pub fn mapped(&self, tensor: usize, elements: Range<usize>) -> Option<&[f32]> {
-        let bytes = match &self.0 {
-            Held::Row(bytes, tensors) => {
-                let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();
-                let own = &bytes[4 * start..][..4 * tensors[tensor].element_count()];
-                &own[4 * elements.start..4 * elements.end]
+        match self.bytes(tensor, elements) {
+            Ok((DType::F32, Cow::Borrowed(bytes))) if cfg!(target_endian = "little") => {
+                bytemuck::try_cast_slice(bytes).ok()
             }
-            Held::Checkpoint(checkpoint) if checkpoint.tensors()[tensor].dtype == DType::F32 => {
-                match checkpoint.element_bytes(tensor, elements) {
-                    Ok(Cow::Borrowed(bytes)) => bytes,
-                    _ => return None,
-                }
-            }
-            Held::Tensors(dict, tensors) if tensors[tensor].dtype == DType::F32 => {
-                let bytes = dict.get(&tensors[tensor].name)?.bytes();
-                &bytes[4 * elements.start..4 * elements.end]
-            }
-            _ => return None,
-        };
-        bytemuck::try_cast_slice(bytes).ok().filter(|_| cfg!(target_endian = "little"))
+            _ => None,
+        }
     }
 
     /// Reads elements of a tensor, in row-major order, into `out`.
@@ -82,28 +69,36 @@ impl<'a> ModelWeights<'a> {
         out: &mut [f32],
     ) -> Result<(), ZooError> {
         assert_eq!(elements.len(), out.len(), "elements of a tensor");
-        if let Some(values) = self.mapped(tensor, elements.clone()) {
-            out.copy_from_slice(values);
-            return Ok(());
-        }
+        let (dtype, bytes) = self.bytes(tensor, elements)?;
+        convert(dtype, &bytes, out);
+        Ok(())
+    }
+
+    /// The little-endian bytes of elements of a tensor, and what they are.
+    fn bytes(
+        &self,
+        tensor: usize,
+        elements: Range<usize>,
+    ) -> Result<(DType, Cow<'_, [u8]>), ZooError> {
         match &self.0 {
             Held::Row(bytes, tensors) => {
                 let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();
                 let own = &bytes[4 * start..][..4 * tensors[tensor].element_count()];
-                convert(DType::F32, &own[4 * elements.start..4 * elements.end], out);
+                Ok((DType::F32, own[4 * elements.start..4 * elements.end].into()))
             }
             Held::Checkpoint(checkpoint) => {
-                let bytes = checkpoint.element_bytes(tensor, elements)?;
-                convert(checkpoint.tensors()[tensor].dtype, &bytes, out);
+                let dtype = checkpoint.tensors()[tensor].dtype;
+                Ok((dtype, checkpoint.element_bytes(tensor, elements)?))
             }
             Held::Tensors(dict, tensors) => {
                 let (dtype, name) = (tensors[tensor].dtype, &tensors[tensor].name);
                 let bytes = dict.get(name).map_or(&[][..], Tensor::bytes);
-                let size = dtype.size();
-                convert(dtype, &bytes[size * elements.start..size * elements.end], out);
+                Ok((
+                    dtype,
+                    bytes[dtype.size() * elements.start..dtype.size() * elements.end].into(),
+                ))
             }
         }
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use weightspace::sane::audit::{Agreement, Auditor, Nearest};
-use weightspace::sane::{SaneModel, Standardisation, TokenLayout};
+use weightspace::sane::{SaneModel, TokenLayout};
 use weightspace::zoo::{ModelWeights, Population};
 use weightspace_core::StateDict;
 
@@ -82,13 +82,8 @@ pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
     let mut known = weights.into_iter().map(|w| model.align(w)).collect::<Result<Vec<_>, _>>()?;
     let prompts = known.len();
     let layout = TokenLayout::new(&known[0].infos(), model.autoencoder.config().tokens)?;
-    let standardisation = match model.layout.has_tensors(layout.tensors()) {
-        true => model.standardisation.clone(),
-        false => {
-            let all = known.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
-            Standardisation::of(&layout, all)?
-        }
-    };
+    let all = known.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
+    let standardisation = model.standardisation_for(&layout, all)?;
     if let Some(zoo) = &arguments.zoo {
         known.extend(training_models(&model, zoo)?);
     }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weightspace::align::{Images, estimate_statistics};
 use weightspace::sane::sampling::{Method, Noise, Sampled, Sampler, SamplingConfig};
-use weightspace::sane::{SaneModel, Standardisation, TokenLayout};
+use weightspace::sane::{SaneModel, TokenLayout};
 use weightspace::zoo::ModelWeights;
 use weightspace_core::StateDict;
 use weightspace_core::checkpoint::write_safetensors;
@@ -128,14 +128,8 @@ pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
     let aligned = aligned.collect::<Result<Vec<_>, _>>()?;
     let first = &aligned[0];
     let layout = TokenLayout::new(&first.infos(), model.autoencoder.config().tokens)?;
-    let known = model.layout.has_tensors(layout.tensors());
-    let own = match known {
-        true => model.standardisation.clone(),
-        false => {
-            let all = aligned.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
-            Standardisation::of(&layout, all)?
-        }
-    };
+    let all = aligned.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
+    let own = model.standardisation_for(&layout, all)?;
     let parts = (&layout, &own, first);
     let mut sampler = Sampler::new(&model, parts, config, global.seed());
     let embeddings = aligned.iter().map(|weights| sampler.embed(weights));
