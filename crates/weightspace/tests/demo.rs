@@ -1,9 +1,12 @@
 //! The demo as its users run it, on a machine that has nothing.
 
+mod data_folder;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use data_folder::data_folder;
 use serde_json::Value;
 use weightspace_core::{Checkpoint, WspFile};
 
@@ -21,7 +24,9 @@ fn number(value: &Value, key: &str) -> f64 {
 fn the_demo_trains_compresses_verifies_and_tells() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("new/demo");
-    let output = demo(&folder, &["--json", "--threads", "2", "--seed", "7"]);
+    // A population takes a minute or two, which only those who test with data wait for.
+    let full: &[&str] = if data_folder().is_some() { &["--full"] } else { &[] };
+    let output = demo(&folder, &[&["--json", "--threads", "2", "--seed", "7"], full].concat());
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
     let results: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -41,6 +46,11 @@ fn the_demo_trains_compresses_verifies_and_tells() {
 
     let page = fs::read_to_string(folder.join("demo.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("--seed 7 --threads 2"), "{page}");
+    assert_eq!(results.get("population").is_some(), !full.is_empty());
+    if let Some(population) = results.get("population") {
+        check_population(population, &folder.join("population"));
+        assert!(page.contains("subsample") && page.contains("R²"), "{page}");
+    }
     let points = results["points"].as_array().unwrap();
     assert!(points.len() >= 10, "{results}");
     for point in points {
@@ -67,6 +77,19 @@ fn the_demo_trains_compresses_verifies_and_tells() {
     let stderr = String::from_utf8(again.stderr).unwrap();
     assert_eq!(again.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("not empty") && stderr.lines().count() == 1, "{stderr}");
+}
+
+/// Networks that were never trained know digits.
+fn check_population(population: &Value, folder: &Path) {
+    assert!(number(population, "reconstruction_error") < 0.5, "{population}");
+    let samplings = population["samplings"].as_array().unwrap();
+    let subsample = samplings.iter().find(|s| s["folder"] == "subsample").unwrap();
+    assert!(number(subsample, "mean") > 0.3 && number(subsample, "prompts") > 0.85, "{population}");
+    for sampling in samplings {
+        let samples = folder.join(sampling["folder"].as_str().unwrap());
+        assert_eq!(sampling["count"].as_u64(), Some(10));
+        Checkpoint::open(&samples.join("sample-009.safetensors")).unwrap();
+    }
 }
 
 #[test]

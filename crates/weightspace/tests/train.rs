@@ -254,6 +254,43 @@ fn a_network_learns_from_a_teacher_and_from_weights() {
 }
 
 #[test]
+fn a_new_head_is_all_that_is_drawn_anew() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    done(RECIPE, &path("known"));
+    let known = path("known/model.safetensors");
+    let known = known.to_str().unwrap();
+    // A network of other classes than the data: two of ten of them are left.
+    let images = path("images");
+    for (class, value) in [("dark", 20u8), ("light", 200)] {
+        fs::create_dir_all(images.join(class)).unwrap();
+        for image in 0..10 {
+            let pixels: Vec<u8> = (0..64).map(|i| value.wrapping_add(i / 8 * image)).collect();
+            let file = fs::File::create(images.join(class).join(format!("{image}.png"))).unwrap();
+            let mut encoder = png::Encoder::new(file, 8, 8);
+            encoder.set_color(png::ColorType::Grayscale);
+            encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        }
+    }
+    let data = format!("--data folder:{} --preprocessing unit-pad28 --holdout 4", images.display());
+    let line = format!("{data} --init {known} --epochs 1 --learning-rate 1e-12 --threads 1");
+    refused(&line, &path("refused"), "class");
+    done(&format!("{line} --new-head"), &path("changed"));
+    let read = |name: &str| {
+        Checkpoint::open(&path(name).join("model.safetensors")).unwrap().state_dict().unwrap()
+    };
+    let (before, after) = (read("known"), read("changed"));
+    let (last, others) = before.infos().split_last().map(|(l, o)| (l.clone(), o.to_vec())).unwrap();
+    assert_eq!((last.shape, &after.get(&last.name).unwrap().shape()[..]), (vec![10], &[2][..]));
+    for info in &others[..others.len() - 1] {
+        assert_eq!(before.get(&info.name), after.get(&info.name), "{}", info.name);
+    }
+    refused(&format!("{RECIPE} --new-head"), &path("none"), "goes with --init");
+    done(&format!("{line} --new-head --arch zoo-cnn:relu"), &path("named"));
+    assert_eq!(model(&path("named")), model(&path("changed")));
+}
+
+#[test]
 fn broken_files_of_a_run_are_refused_in_one_line() {
     let folder = folder();
     let path = folder.path().join("run");

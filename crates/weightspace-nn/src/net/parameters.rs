@@ -67,6 +67,12 @@ impl Net {
         self.state_order.iter().flat_map(|&id| self.parameters_of(id)).collect()
     }
 
+    /// The layer that tells classes apart: the last linear one, if there is any.
+    pub fn classifier(&self) -> Option<NodeId> {
+        let is_linear = |&id: &NodeId| matches!(self.node(id).op, Op::Linear { .. });
+        self.state_order.iter().copied().rfind(is_linear)
+    }
+
     /// The tensors of one node, in PyTorch's order; none for operations without parameters.
     pub fn parameters_of(&self, node: NodeId) -> Vec<ParameterSpec> {
         use ParameterKind::*;

@@ -100,13 +100,13 @@ pub fn embed_all(
     };
     let config = model.autoencoder.config();
     let layout = TokenLayout::new(&first, config.tokens)?;
-    let known = model.layout.has_tensors(layout.tensors());
+    let known = model.layout.fits(layout.tensors());
     let all = (0..samples.len()).map(|sample| samples.open(&layout, sample));
     let standardisation = model.standardisation_for(&layout, all)?;
     let groups = if known { model.groups()? } else { Vec::new() };
     if !groups.is_empty() {
         let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
-        samples = samples.aligned_by(&aligner)?;
+        samples = samples.aligned_by(&aligner, &model.layout)?;
     }
     let mut embedder = Embedder::new(model, groups, (&layout, &standardisation), halo);
     for sample in 0..samples.len() {

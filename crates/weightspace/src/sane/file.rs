@@ -99,19 +99,20 @@ impl SaneModel {
         layout: &TokenLayout,
         networks: impl Iterator<Item = Result<ModelWeights<'a>, SaneError>>,
     ) -> Result<Standardisation, SaneError> {
-        match self.layout.has_tensors(layout.tensors()) {
+        match self.layout.fits(layout.tensors()) {
             true => Ok(self.standardisation.clone()),
             false => Standardisation::of(layout, networks),
         }
     }
 
-    /// A network with its units in the order of the reference's, if that is what it learnt; others stay as they are.
+    /// A network with its units in the order of the reference's, if that is what it learnt, and its tensors under the
+    /// reference's names; other networks stay as they are.
     ///
     /// # Errors
     /// Weights that are not finite.
-    pub fn align(&self, mut network: StateDict) -> Result<StateDict, SaneError> {
-        let groups = self.groups()?;
-        if groups.is_empty() || !self.layout.has_tensors(&network.infos()) {
+    pub fn align(&self, network: StateDict) -> Result<StateDict, SaneError> {
+        let (mut network, groups) = (self.layout.renamed(network), self.groups()?);
+        if groups.is_empty() || !self.layout.fits(&network.infos()) {
             return Ok(network);
         }
         let aligner = Aligner::new(&groups, &self.reference, AlignOptions::default())?;

@@ -19,6 +19,7 @@ pub mod model;
 pub mod presets;
 pub mod pretraining;
 pub mod probe;
+pub mod reconstruction;
 pub mod ridge;
 mod run;
 pub mod sampling;

@@ -106,14 +106,15 @@ impl Samples {
         Ok(Samples { population, samples, alignment: Vec::new() })
     }
 
-    /// Aligned, every model by the weights of its last sample, whose permutations hold for all its epochs.
+    /// Aligned, every model by the weights of its last sample, whose permutations hold for all its epochs. The
+    /// layout is that of the aligner's reference.
     ///
     /// # Errors
-    /// If a model cannot be read or has other tensors than the aligner's reference.
-    pub fn aligned_by(self, aligner: &Aligner) -> Result<Self, SaneError> {
+    /// If a model cannot be read or has other tensors than the reference.
+    pub fn aligned_by(self, aligner: &Aligner, layout: &TokenLayout) -> Result<Self, SaneError> {
         let of = |model: usize| {
             let Some(epoch) = self.last_epoch_of(model) else { return Ok(Vec::new()) };
-            let weights = self.population.weights(model, epoch)?;
+            let weights = layout.renamed(self.population.weights(model, epoch)?);
             Ok(aligner.align(&weights)?.permutations)
         };
         let alignment = (0..self.population.len()).into_par_iter().map(of);
@@ -171,7 +172,7 @@ impl Samples {
     pub fn open(&self, layout: &TokenLayout, sample: usize) -> Result<ModelWeights<'_>, SaneError> {
         let (model, epoch) = self.samples[sample];
         let weights = self.population.open_weights(model, epoch)?;
-        if !layout.has_tensors(weights.tensors()) {
+        if !layout.fits(weights.tensors()) {
             return Err(SaneError::Model {
                 model: weightspace_core::quoted(self.population.name(model)),
                 reason: "its tensors are not those of the first model".to_owned(),

@@ -99,7 +99,7 @@ pub fn probe(
         .map(|part| Samples::new(part, |epoch| config.epochs.contains(&epoch)))
         .map(|samples| match groups.is_empty() {
             true => samples,
-            false => samples?.aligned_by(&aligner),
+            false => samples?.aligned_by(&aligner, &model.layout),
         });
     let [train, validation, test] = samples;
     let samples = [train?, validation?, test?];

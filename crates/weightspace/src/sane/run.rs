@@ -97,7 +97,7 @@ impl Study {
         let (train, validation) = match config.align && !groups.is_empty() {
             true => {
                 let aligner = Aligner::new(&groups, &reference, AlignOptions::default())?;
-                (train.aligned_by(&aligner)?, validation.aligned_by(&aligner)?)
+                (train.aligned_by(&aligner, &layout)?, validation.aligned_by(&aligner, &layout)?)
             }
             false => (train, validation),
         };

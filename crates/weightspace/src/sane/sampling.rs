@@ -44,8 +44,24 @@ impl Method {
 pub enum Noise {
     /// Every token has a prompt and noise of its own, as published.
     Token,
+    /// All tokens of a network have one prompt, and each has noise of its own.
+    Prompt,
     /// All tokens of a network have one prompt and one vector of noise, as the published program has it.
     Joint,
+}
+
+impl Noise {
+    /// Every kind.
+    pub const ALL: [Noise; 3] = [Noise::Token, Noise::Prompt, Noise::Joint];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Noise::Token => "token",
+            Noise::Prompt => "prompt",
+            Noise::Joint => "joint",
+        }
+    }
 }
 
 /// How networks are sampled.
@@ -56,7 +72,7 @@ pub struct SamplingConfig {
     pub method: Method,
     /// What is added to those of prompts.
     pub noise: Noise,
-    /// Deviation of a kernel.
+    /// Deviation of a kernel, in units of the deviation of the embeddings of a layer's tokens.
     pub bandwidth: f32,
     /// Networks to make.
     pub count: usize,
@@ -93,9 +109,9 @@ impl SamplingConfig {
         if !(self.prior.is_finite() && self.prior > 0.0) {
             return fail("prior", self.prior.to_string(), "a finite number above 0");
         }
-        match self.method != Method::Gaussian && prompts == 0 {
-            true => fail("number of prompts", "0".to_owned(), "at least 1"),
-            false => Ok(()),
+        match prompts {
+            0 => fail("number of prompts", "0".to_owned(), "at least 1"),
+            _ => Ok(()),
         }
     }
 }
@@ -104,7 +120,7 @@ impl Default for SamplingConfig {
     fn default() -> Self {
         SamplingConfig {
             method: Method::Subsample,
-            noise: Noise::Token,
+            noise: Noise::Joint,
             bandwidth: 0.2,
             count: 10,
             candidates: 50,
@@ -113,6 +129,15 @@ impl Default for SamplingConfig {
             halo: Halo::of_window(32),
         }
     }
+}
+
+/// A known network, around which others are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// Embeddings of its tokens.
+    pub embedding: Vec<f32>,
+    /// Its tensors; those that are no tokens are taken over.
+    pub weights: StateDict,
 }
 
 /// A sampled network.
@@ -130,7 +155,6 @@ pub struct Sampled {
 pub struct Sampler<'a> {
     layout: &'a TokenLayout,
     standardisation: &'a Standardisation,
-    reference: &'a StateDict,
     coder: Coder<'a>,
     latent: usize,
     config: SamplingConfig,
@@ -139,10 +163,10 @@ pub struct Sampler<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    /// Of networks of this layout; what is no token is the reference's.
+    /// Of networks of this layout.
     pub fn new(
         model: &'a SaneModel,
-        (layout, standardisation, reference): (&'a TokenLayout, &'a Standardisation, &'a StateDict),
+        (layout, standardisation): (&'a TokenLayout, &'a Standardisation),
         config: SamplingConfig,
         seed: u64,
     ) -> Self {
@@ -153,150 +177,225 @@ impl<'a> Sampler<'a> {
             drawn: 0,
             layout,
             standardisation,
-            reference,
             config,
         }
     }
 
-    /// The embeddings of a prompt.
+    /// A prompt of these weights.
     ///
     /// # Errors
     /// If it is another network.
-    pub fn embed(&mut self, prompt: &StateDict) -> Result<Vec<f32>, SaneError> {
-        let mut tokens = self.layout.tokenise(prompt)?;
+    pub fn prompt(&mut self, weights: StateDict) -> Result<Prompt, SaneError> {
+        let mut tokens = self.layout.tokenise(&weights)?;
         self.standardisation.apply_all(self.layout, &mut tokens);
-        self.coder.encode(self.layout, &tokens)
+        Ok(Prompt { embedding: self.coder.encode(self.layout, &tokens)?, weights })
     }
 
-    /// The network that embeddings stand for.
+    /// The network that embeddings stand for; what is no token is `reference`'s.
     ///
     /// # Errors
     /// If it is beyond the positions that the autoencoder knows.
-    pub fn decode(&mut self, embedding: &[f32]) -> Result<StateDict, SaneError> {
+    pub fn decode(
+        &mut self,
+        embedding: &[f32],
+        reference: &StateDict,
+    ) -> Result<StateDict, SaneError> {
         let mut tokens = self.coder.decode(self.layout, embedding)?;
         self.standardisation.undo_all(self.layout, &mut tokens);
-        self.layout.detokenise(&tokens, self.reference)
+        self.layout.detokenise(&tokens, reference)
     }
 
     /// Samples networks. The judge may change a network, as by estimating statistics of its normalisations, and says how good
-    /// it is: more is better.
+    /// it is: more is better. Where embeddings know nothing of prompts, these only lend what is no token.
     ///
     /// # Errors
-    /// Settings out of their ranges, and what the judge says.
+    /// Settings out of their ranges, no prompt, and what the judge says.
     pub fn sample<E: From<SaneError>>(
         &mut self,
-        prompts: &[Vec<f32>],
+        prompts: Vec<Prompt>,
         mut judge: impl FnMut(StateDict) -> Result<(StateDict, f64), E>,
     ) -> Result<Vec<Sampled>, E> {
         self.config.check(prompts.len())?;
         let SamplingConfig { method, count, candidates, rounds, .. } = self.config;
         if method == Method::Kde {
-            return (0..count).map(|_| self.one(prompts, &mut judge)).collect();
+            let density = Density::of(prompts, self.layout, self.latent);
+            return (0..count).map(|_| self.one(&density, &mut judge)).collect();
         }
-        let prior = method == Method::Gaussian;
         let rounds = if method == Method::Subsample { 1 } else { rounds.max(1) };
-        let mut prompts = if prior { Vec::new() } else { prompts.to_vec() };
+        let mut density = match method {
+            Method::Gaussian => {
+                Density { prior: true, ..Density::of(prompts, self.layout, self.latent) }
+            }
+            _ => Density::of(prompts, self.layout, self.latent),
+        };
         let mut best: Vec<Sampled> = Vec::new();
         for _ in 0..rounds {
             for _ in 0..candidates {
-                best.push(self.one(&prompts, &mut judge)?);
+                best.push(self.one(&density, &mut judge)?);
             }
             // The best of earlier rounds stay as long as nothing is better; no number is worse than any.
             let order = |score: f64| if score.is_nan() { f64::NEG_INFINITY } else { score };
             best.sort_by(|a, b| order(b.score).total_cmp(&order(a.score)));
             best.truncate(count);
-            prompts = best.iter().map(|sampled| sampled.embedding.clone()).collect();
+            let kept = best.iter().map(|Sampled { embedding, weights, .. }| Prompt {
+                embedding: embedding.clone(),
+                weights: weights.clone(),
+            });
+            density = Density::of(kept.collect(), self.layout, self.latent);
         }
         Ok(best)
     }
 
     fn one<E: From<SaneError>>(
         &mut self,
-        prompts: &[Vec<f32>],
+        density: &Density,
         judge: &mut impl FnMut(StateDict) -> Result<(StateDict, f64), E>,
     ) -> Result<Sampled, E> {
-        let embedding = self.draw(prompts);
-        let (weights, score) = judge(self.decode(&embedding)?)?;
-        Ok(Sampled { embedding, weights, score })
-    }
-
-    /// Embeddings of a network: of the prior where there are no prompts.
-    fn draw(&mut self, prompts: &[Vec<f32>]) -> Vec<f32> {
         let mut stream = Stream::new(self.key, self.drawn);
         self.drawn += 1;
         let mut embedding = vec![0.0; self.layout.token_count() * self.latent];
-        if prompts.is_empty() {
-            stream.fill_normal(&mut embedding);
-            embedding.iter_mut().for_each(|value| *value *= self.config.prior);
-            return embedding;
-        }
-        kernel_density(prompts, self.latent, &self.config, &mut stream, &mut embedding);
-        embedding
+        let anchor = density.draw(&self.config, &mut stream, &mut embedding);
+        let decoded = self.decode(&embedding, &density.prompts[anchor].weights)?;
+        let (weights, score) = judge(decoded)?;
+        Ok(Sampled { embedding, weights, score })
     }
 }
 
-/// A draw of the estimate of a density by Gaussian kernels on prompts.
-fn kernel_density(
-    prompts: &[Vec<f32>],
+/// The estimate of a density by Gaussian kernels on prompts.
+struct Density {
+    prompts: Vec<Prompt>,
+    /// Of every token the deviation of the embeddings of its layer.
+    deviations: Vec<f32>,
     latent: usize,
-    config: &SamplingConfig,
-    stream: &mut Stream,
-    out: &mut [f32],
-) {
-    let mut noise = vec![0.0; latent];
-    let mut prompt = stream.below(prompts.len() as u32) as usize;
-    stream.fill_normal(&mut noise);
-    for (token, out) in out.chunks_exact_mut(latent).enumerate() {
-        if config.noise == Noise::Token && token > 0 {
-            prompt = stream.below(prompts.len() as u32) as usize;
-            stream.fill_normal(&mut noise);
+    /// Draws know nothing of the prompts.
+    prior: bool,
+}
+
+impl Density {
+    fn of(prompts: Vec<Prompt>, layout: &TokenLayout, latent: usize) -> Self {
+        let mut deviations = vec![0.0; layout.token_count()];
+        for layer in layout.layers() {
+            let own = layer.first * latent..layer.tokens().end * latent;
+            let embeddings = prompts.iter().map(|prompt| &prompt.embedding[own.clone()]);
+            deviations[layer.tokens()].fill(deviation(embeddings, latent));
         }
-        let known = &prompts[prompt][token * latent..][..latent];
-        for ((out, known), noise) in out.iter_mut().zip(known).zip(&noise) {
-            *out = known + config.bandwidth * noise;
-        }
+        Density { prompts, deviations, latent, prior: false }
     }
+
+    /// Draws embeddings; says which prompt is that of the first token.
+    fn draw(&self, config: &SamplingConfig, stream: &mut Stream, out: &mut [f32]) -> usize {
+        if self.prior {
+            stream.fill_normal(out);
+            out.iter_mut().for_each(|value| *value *= config.prior);
+            return 0;
+        }
+        let mut noise = vec![0.0; self.latent];
+        let first = stream.below(self.prompts.len() as u32) as usize;
+        let mut anchor = first;
+        stream.fill_normal(&mut noise);
+        for (token, out) in out.chunks_exact_mut(self.latent).enumerate() {
+            if config.noise == Noise::Token && token > 0 {
+                anchor = stream.below(self.prompts.len() as u32) as usize;
+            }
+            if config.noise != Noise::Joint && token > 0 {
+                stream.fill_normal(&mut noise);
+            }
+            let factor = config.bandwidth * self.deviations[token];
+            let known = &self.prompts[anchor].embedding[token * self.latent..][..self.latent];
+            for ((out, known), noise) in out.iter_mut().zip(known).zip(&noise) {
+                *out = known + factor * noise;
+            }
+        }
+        first
+    }
+}
+
+/// The root of the mean over elements of their variance over all tokens of all networks.
+fn deviation<'a>(networks: impl Iterator<Item = &'a [f32]> + Clone, latent: usize) -> f32 {
+    let rows = || networks.clone().flat_map(|tokens| tokens.chunks_exact(latent));
+    let count = rows().count().max(1) as f64;
+    let mut mean = vec![0.0; latent];
+    for row in rows() {
+        mean.iter_mut().zip(row).for_each(|(mean, &value)| *mean += f64::from(value) / count);
+    }
+    let squares = |row: &[f32]| -> f64 {
+        row.iter().zip(&mean).map(|(&value, mean)| (f64::from(value) - mean).powi(2)).sum()
+    };
+    let total: f64 = rows().map(squares).sum();
+    (total / count / latent.max(1) as f64).sqrt() as f32
 }
 
 #[cfg(test)]
 mod tests {
+    use weightspace_core::{DType, TensorInfo};
+
     use super::*;
+    use crate::sane::TokenConfig;
+
+    /// Two layers of two tokens each, whose embeddings are further apart in the second.
+    fn density() -> (Density, SamplingConfig) {
+        let info =
+            |name: &str| TensorInfo { name: name.to_owned(), dtype: DType::F32, shape: vec![2, 3] };
+        let config = TokenConfig { size: 4, normalisations: false };
+        let layout = TokenLayout::new(&[info("a.weight"), info("b.weight")], config).unwrap();
+        let prompt = |value: f32| Prompt {
+            embedding: [[value; 4], [3.0 * value; 4]].concat(),
+            weights: StateDict::new(),
+        };
+        let density = Density::of(vec![prompt(0.0), prompt(100.0)], &layout, 2);
+        (density, SamplingConfig { bandwidth: 0.02, ..SamplingConfig::default() })
+    }
 
     fn draws(noise: Noise) -> Vec<Vec<f32>> {
-        let prompts = [vec![0.0; 8], vec![100.0; 8]];
-        let config = SamplingConfig { noise, ..SamplingConfig::default() };
+        let (density, config) = density();
+        let config = SamplingConfig { noise, ..config };
         let draw = |number| {
             let mut out = vec![f32::NAN; 8];
-            let mut stream = Stream::new(Key::from_seed(1), number);
-            kernel_density(&prompts, 2, &config, &mut stream, &mut out);
+            density.draw(&config, &mut Stream::new(Key::from_seed(1), number), &mut out);
             out
         };
         (0..2000).map(draw).collect()
     }
 
     #[test]
-    fn kernels_have_the_bandwidth() {
-        for noise in [Noise::Token, Noise::Joint] {
+    fn kernels_are_as_wide_as_the_layer_wants() {
+        assert_eq!(density().0.deviations, [50.0, 50.0, 150.0, 150.0]);
+        for noise in Noise::ALL {
             let all = draws(noise);
-            let values = all.iter().flatten().map(|&value| {
-                let near = if value > 50.0 { value - 100.0 } else { value };
-                f64::from(near)
-            });
-            let square: f64 = values.clone().map(|v| v * v).sum();
-            let count = values.count() as f64;
-            assert!(((square / count).sqrt() - 0.2).abs() < 0.01, "{noise:?}");
+            for (tokens, size, expected) in [(0..4, 100.0, 1.0), (4..8, 300.0, 3.0)] {
+                let values = all.iter().flat_map(|draw| &draw[tokens.clone()]);
+                let near = values.map(|&v| f64::from(if v > size / 2.0 { v - size } else { v }));
+                let count = near.clone().count() as f64;
+                let found = (near.map(|v| v * v).sum::<f64>() / count).sqrt();
+                assert!((found / expected - 1.0).abs() < 0.05, "{noise:?}: {found}");
+            }
             let first = all.iter().filter(|draw| draw[0] > 50.0).count();
             assert!((900..1100).contains(&first), "{noise:?}: {first} of the second prompt");
         }
     }
 
     #[test]
-    fn joint_noise_is_one_vector_and_one_prompt() {
-        for draw in draws(Noise::Joint) {
-            assert!(draw.chunks(2).all(|token| (token[0] - draw[0]).abs() < 1e-4));
+    fn tokens_share_what_they_should() {
+        let from =
+            |draw: &[f32]| [draw[0] > 50.0, draw[2] > 50.0, draw[4] > 150.0, draw[6] > 150.0];
+        let mixed = |noise| draws(noise).iter().filter(|d| from(d).contains(&!from(d)[0])).count();
+        assert!((1650..1850).contains(&mixed(Noise::Token)), "{}", mixed(Noise::Token));
+        assert_eq!((mixed(Noise::Prompt), mixed(Noise::Joint)), (0, 0));
+        let same = |noise| draws(noise).iter().filter(|d| (d[0] - d[2]).abs() < 1e-4).count();
+        assert_eq!(same(Noise::Joint), 2000);
+        assert!(same(Noise::Prompt) < 10);
+    }
+
+    #[test]
+    fn a_prior_knows_no_prompt() {
+        let (density, config) = density();
+        let density = Density { prior: true, ..density };
+        let mut out = vec![0.0; 8];
+        let mut square = 0.0;
+        for number in 0..500 {
+            density.draw(&config, &mut Stream::new(Key::from_seed(2), number), &mut out);
+            square += out.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / (8.0 * 500.0);
         }
-        let mixed =
-            draws(Noise::Token).iter().filter(|draw| (draw[0] - draw[6]).abs() > 50.0).count();
-        assert!((900..1100).contains(&mixed), "{mixed} draws of both prompts");
+        assert!((square.sqrt() - 10.0).abs() < 0.5, "{square}");
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use weightspace_core::{DType, StateDict, Tensor, TensorInfo, quoted};
 
 use super::SaneError;
+use crate::zoo::names::{renamed, same_network};
 
 /// How tensors are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,10 +101,14 @@ impl TokenLayout {
         Ok(TokenLayout { config, tensors: tensors.to_vec(), layers })
     }
 
-    /// Whether these tensors have the names and shapes of its own.
-    pub fn has_tensors(&self, tensors: &[TensorInfo]) -> bool {
-        let alike = |(a, b): (&TensorInfo, &TensorInfo)| a.name == b.name && a.shape == b.shape;
-        self.tensors.len() == tensors.len() && self.tensors.iter().zip(tensors).all(alike)
+    /// Whether these tensors are those of its networks, but for the names of modules.
+    pub fn fits(&self, tensors: &[TensorInfo]) -> bool {
+        same_network(&self.tensors, tensors)
+    }
+
+    /// Tensors under the names that it knows, if they [fit](Self::fits); others as they are.
+    pub fn renamed(&self, tensors: StateDict) -> StateDict {
+        renamed(tensors, &self.tensors)
     }
 
     /// How tensors are cut.

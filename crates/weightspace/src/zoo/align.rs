@@ -6,12 +6,13 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use weightspace_core::StateDict;
 use weightspace_core::align::{AlignOptions, Aligner, Alignment};
 use weightspace_core::permutation::{self, PermutationGroup};
-use weightspace_core::{StateDict, TensorInfo};
 use weightspace_nn::arch;
 
 use super::import::Progress;
+use super::names::renamed;
 use super::{Damaged, Import, Population, Survey, ZooError};
 
 /// Models that every thread is given at a time.
@@ -50,40 +51,6 @@ impl Reference {
             false => Ok(Reference { name, epoch, weights, groups }),
         }
     }
-
-    /// The weights under the reference's names, if they are those of the same network but for names: a
-    /// dropout moves the numbers of the layers behind it. Others stay as they are.
-    fn renamed(&self, weights: StateDict) -> StateDict {
-        let (own, infos) = (self.weights.infos(), weights.infos());
-        let names = |infos: &[TensorInfo]| -> Vec<String> {
-            infos.iter().map(|info| info.name.clone()).collect()
-        };
-        let (expected, found) = (names(&own), names(&infos));
-        if expected == found || !own.iter().map(|i| &i.shape).eq(infos.iter().map(|i| &i.shape)) {
-            return weights;
-        }
-        let Ok(net) = arch::recognise(&infos) else { return weights };
-        match by_position(&net.permutation_groups(), &found) == by_position(&self.groups, &expected)
-        {
-            true => with_names(weights, expected),
-            false => weights,
-        }
-    }
-}
-
-/// The groups with positions in place of names.
-fn by_position(groups: &[PermutationGroup], names: &[String]) -> Vec<PermutationGroup> {
-    let mut groups = groups.to_vec();
-    for member in groups.iter_mut().flat_map(|group| &mut group.members) {
-        let position = names.iter().position(|name| *name == member.tensor);
-        member.tensor = format!("{position:?}");
-    }
-    groups
-}
-
-/// The same tensors under other names.
-fn with_names(weights: StateDict, names: Vec<String>) -> StateDict {
-    names.into_iter().zip(weights).map(|(name, (_, tensor))| (name, tensor)).collect()
 }
 
 /// Aligns every model of a population to a reference, on all threads. Models may name their tensors in other
@@ -102,11 +69,12 @@ pub fn align(
     let path = population.path().join(&reference.name);
     let aligner = Aligner::new(&reference.groups, &reference.weights, options.clone());
     let aligner = aligner.map_err(|error| ZooError::malformed(&path, error))?;
+    let names = reference.weights.infos();
     let one = |index: usize| {
         let weights = population.weights(index, last_epoch(population, index)?)?;
         let refuse =
             |error| ZooError::malformed(&population.path().join(population.name(index)), error);
-        aligner.align(&reference.renamed(weights)).map_err(refuse)
+        aligner.align(&renamed(weights, &names)).map_err(refuse)
     };
     let mut found = Vec::with_capacity(population.len());
     let indices: Vec<usize> = (0..population.len()).collect();
@@ -153,14 +121,15 @@ pub fn write(
     progress: Progress<'_>,
 ) -> Result<Survey, ZooError> {
     assert_eq!(alignments.len(), population.len(), "an alignment for each model");
+    let names = reference.weights.infos();
     let permute = |index: usize, weights: &mut StateDict| {
-        let names = weights.iter().map(|(name, _)| name.to_owned()).collect();
-        let mut renamed = reference.renamed(std::mem::take(weights));
+        let own = weights.infos();
+        let mut moved = renamed(std::mem::take(weights), &names);
         let permutations = &alignments[index].permutations;
-        permutation::apply(&reference.groups, permutations, &mut renamed).map_err(|error| {
+        permutation::apply(&reference.groups, permutations, &mut moved).map_err(|error| {
             ZooError::malformed(&population.path().join(population.name(index)), error)
         })?;
-        *weights = with_names(renamed, names);
+        *weights = renamed(moved, &own);
         Ok(())
     };
     Import::default().write_changed(population, path, &permute, progress)

@@ -32,6 +32,7 @@ pub mod import;
 pub mod index;
 mod json;
 pub mod metrics;
+pub mod names;
 pub mod packed;
 pub mod params;
 mod parquet;

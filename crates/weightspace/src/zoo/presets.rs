@@ -126,10 +126,10 @@ pub static PRESETS: [ZooPreset; 27] = {
     [
         ZooPreset {
             name: "digits",
-            title: "48 small CNNs on the built-in digits: three activations, 16 seeds",
+            title: "96 small CNNs on the built-in digits: three activations, 32 drawn seeds each",
             toml: "data = \"digits\"\npreprocessing = \"unit-pad28\"\narch = \"zoo-cnn\"\nholdout = 200\n\
                    epochs = 25\nbatch = 32\ncheckpoints = [0, 1, 2, 3, 5, 10, 15, 20, 25]\n\
-                   activation = [\"tanh\", \"relu\", \"gelu\"]\nlearning_rate = 3e-3\nseeds = \"1-16\"\n",
+                   activation = [\"tanh\", \"relu\", \"gelu\"]\nlearning_rate = 3e-3\nseeds = \"random:32\"\n",
         },
         ZooPreset {
             name: "mnist-seed",
@@ -246,7 +246,7 @@ mod tests {
             let description = ZooDescription::preset(preset.name).unwrap();
             let models = description.models().unwrap();
             let wanted = match preset.name {
-                "digits" => 48,
+                "digits" => 96,
                 name if name.ends_with("-seed") => 1000,
                 // 4 x 4 x 3 x 3 x 3 combinations, 10 seeds.
                 name if name.starts_with("svhn") => 4320,

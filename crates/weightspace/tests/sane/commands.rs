@@ -19,11 +19,11 @@ holdout = 100
 checkpoints = [0, 2, 4]
 activation = "tanh"
 initialisation = "kaiming-uniform"
-dropout = 0.0
+dropout = [0.0, 0.1]
 optimizer = "adam"
 learning_rate = 3e-3
 weight_decay = 0.0
-seeds = "1-16"
+seeds = "random:8"
 "#;
 
 fn command(folder: &Path, line: &str) -> Command {
@@ -51,7 +51,8 @@ fn refused(folder: &Path, line: &str) -> String {
     said
 }
 
-/// A folder with a zoo `zoo`, which all tests read.
+/// A folder with a zoo `zoo`, which all tests read. Half of its models have dropouts, behind which layers have other
+/// names.
 fn at() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -64,7 +65,7 @@ fn at() -> &'static Path {
     folder.path()
 }
 
-const PRETRAIN: &str = "sane pretrain zoo --width 32 --latent 16 --batch 8 --epochs 30 --threads 1 --learning-rate 3e-3 -o";
+const PRETRAIN: &str = "sane pretrain zoo --width 32 --latent 16 --batch 8 --epochs 30 --threads 1 --learning-rate 2e-2 -o";
 
 #[test]
 fn an_interrupted_pretraining_ends_as_if_it_had_not_been() {
@@ -140,7 +141,8 @@ fn probes_compare_embeddings_with_weights_and_statistics() {
     let found = json(at(), "sane probe model zoo --epochs 0,2,4");
     let rows = found["probes"].as_array().unwrap();
     let targets: Vec<&str> = rows.iter().map(|row| row["target"].as_str().unwrap()).collect();
-    assert_eq!(targets.len(), 15, "{targets:?}");
+    assert_eq!(targets.len(), 20, "{targets:?}");
+    assert!(targets.contains(&"dropout"));
     let of = |target: &str, features: &str| {
         let found = rows.iter().find(|row| row["target"] == target && row["features"] == features);
         found.unwrap()["test"].as_f64().unwrap()
@@ -171,6 +173,32 @@ fn samples_are_checkpoints_that_are_as_good_as_is_said() {
     done(at, &format!("{line} again --method subsample --noise joint"));
     let bytes = |name: &str| fs::read(at.join(name).join("sample-001.safetensors")).unwrap();
     assert!(bytes("again") == bytes("subsample"));
+}
+
+#[test]
+fn evaluation_says_what_is_lost() {
+    let found = json(at(), "sane evaluate model zoo --windows 12,48,96");
+    let rows = found["rows"].as_array().unwrap();
+    let lengths: Vec<_> = rows.iter().map(|row| row["content"].as_u64().unwrap()).collect();
+    assert_eq!(lengths, [16, 12, 48]);
+    assert_eq!(
+        (found["layers"].as_array().unwrap().len(), rows[0]["networks"].as_u64()),
+        (5, Some(9))
+    );
+    let number = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    for row in rows {
+        // Something has been learnt, and three quarters of what is counted besides are zeros that are easily learnt.
+        assert!((0.01..1.0).contains(&number(row, "error")), "{row}");
+        assert!(number(row, "error_with_padding") < number(row, "error"), "{row}");
+        let counts = [8.0 * 26.0, 6.0 * 201.0, 4.0 * 25.0, 20.0 * 37.0, 10.0 * 21.0];
+        let layers = row["layers"].as_array().unwrap().iter().map(|error| error.as_f64().unwrap());
+        let sum: f64 = layers.zip(counts).map(|(error, count)| error * count).sum();
+        assert!((sum / 2464.0 - number(row, "error")).abs() < 1e-6, "{row}");
+    }
+    // Training models are known better than others.
+    let train = json(at(), "sane evaluate model zoo --part train");
+    assert!(number(&train["rows"][0], "error") < number(&rows[0], "error"));
+    assert!(refused(at(), "sane evaluate model zoo --epochs 3").contains("no models of this part"));
 }
 
 /// A prompt itself is a copy, whatever else is.

@@ -4,6 +4,7 @@
 //! to a file is what the commands `compress` and `verify` do.
 
 mod page;
+mod population;
 mod results;
 mod training;
 
@@ -30,6 +31,9 @@ pub struct Demo {
     /// Replace files of an earlier run
     #[arg(short, long)]
     force: bool,
+    /// Train a population of networks, too, and an autoencoder that makes new ones; takes some minutes
+    #[arg(long)]
+    full: bool,
 }
 
 /// Files of one curve.
@@ -90,7 +94,12 @@ pub fn run(arguments: &Demo, global: &Global) -> anyhow::Result<Outcome> {
             points.push(measure(curve, settings, &folder, &original, global)?);
         }
     }
-    let results = Results::new(original, points, start.elapsed().as_secs_f64(), global);
+    let population = match arguments.full {
+        true => Some(population::make(&subfolder(&folder, "population")?, global)?),
+        false => None,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let results = Results::new(original, points, population, seconds, global);
     let document = serde_json::to_string_pretty(&results)? + "\n";
     write(&folder.join("demo.json"), &document)?;
     write(&folder.join("demo.html"), &page::page(&results).to_html()?)?;
@@ -107,6 +116,12 @@ fn prepare(folder: &Path, force: bool) -> anyhow::Result<()> {
         bail!("{}: is not empty; -f replaces the files of an earlier run", folder.display());
     }
     Ok(())
+}
+
+fn subfolder(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = folder.join(name);
+    fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+    Ok(path)
 }
 
 /// Compresses the model, and verifies and evaluates what came of it.

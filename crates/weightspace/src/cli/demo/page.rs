@@ -4,6 +4,7 @@ use weightspace::report::{
     Axis, Chart, Column, Level, Part, Report, Scale, Section, Series, Table, Unit,
 };
 
+use super::population::Population;
 use super::results::{Original, Results, percent};
 use crate::cli::text;
 
@@ -20,30 +21,33 @@ pub fn page(results: &Results) -> Report {
             percent(*accuracy),
         ),
         facts: facts(results),
-        sections: vec![
-            Section {
-                title: "Accuracy against size".into(),
-                text: "Sizes are those of whole files. Further up and further left is better."
-                    .into(),
-                parts: vec![Part::Chart(chart(results))],
-            },
-            Section {
-                title: "Files".into(),
-                text: format!(
-                    "Every file is what \"weightspace compress {} {} -o FILE --method METHOD\" makes with \
-                     the settings given; those of the method subspace are what \"weightspace train \
-                     --arch {} {} {} -o FOLDER\" trains. Verified files were decoded, fit the architecture, \
-                     and, if they were made from the original, state its checksum.",
-                    results.original.file,
-                    results.original.compress_options(),
-                    results.original.arch,
-                    results.original.compress_options(),
-                    super::SUBSPACE_RECIPE,
-                ),
-                parts: vec![Part::Table(table(results))],
-            },
-        ],
+        sections: sections(results),
     }
+}
+
+fn sections(results: &Results) -> Vec<Section> {
+    let curves = Section {
+        title: "Accuracy against size".into(),
+        text: "Sizes are those of whole files. Further up and further left is better.".into(),
+        parts: vec![Part::Chart(chart(results))],
+    };
+    let files = Section {
+        title: "Files".into(),
+        text: format!(
+            "Every file is what \"weightspace compress {} {} -o FILE --method METHOD\" makes with \
+             the settings given; those of the method subspace are what \"weightspace train \
+             --arch {} {} {} -o FOLDER\" trains. Verified files were decoded, fit the architecture, \
+             and, if they were made from the original, state its checksum.",
+            results.original.file,
+            results.original.compress_options(),
+            results.original.arch,
+            results.original.compress_options(),
+            super::SUBSPACE_RECIPE,
+        ),
+        parts: vec![Part::Table(table(results))],
+    };
+    let population = results.population.iter().flat_map(Population::sections);
+    [curves, files].into_iter().chain(population).collect()
 }
 
 fn facts(results: &Results) -> Vec<(String, String)> {
@@ -51,7 +55,12 @@ fn facts(results: &Results) -> Vec<(String, String)> {
     let facts = [
         (
             "command",
-            format!("weightspace demo --seed {} --threads {}", results.seed, results.threads),
+            format!(
+                "weightspace demo{} --seed {} --threads {}",
+                if results.population.is_some() { " --full" } else { "" },
+                results.seed,
+                results.threads
+            ),
         ),
         ("version", results.version.to_owned()),
         ("instruction set", results.instruction_set.clone()),

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use weightspace_nn::kernels::simd::InstructionSet;
 
+use super::population::Population;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Global, text};
 
@@ -26,6 +27,9 @@ pub struct Results {
     pub original: Original,
     /// The compressed files, in the order of the curves.
     pub points: Vec<Point>,
+    /// A population of networks, with `--full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub population: Option<Population>,
     /// Time of the whole demo.
     pub seconds: f64,
 }
@@ -87,7 +91,13 @@ impl Original {
 
 impl Results {
     /// Puts the parts together with what is true of this run.
-    pub fn new(original: Original, points: Vec<Point>, seconds: f64, global: &Global) -> Self {
+    pub fn new(
+        original: Original,
+        points: Vec<Point>,
+        population: Option<Population>,
+        seconds: f64,
+        global: &Global,
+    ) -> Self {
         Results {
             ok: points.iter().all(|point| point.verified),
             version: env!("CARGO_PKG_VERSION"),
@@ -96,6 +106,7 @@ impl Results {
             instruction_set: format!("{:?}", InstructionSet::best()).to_lowercase(),
             original,
             points,
+            population,
             seconds,
         }
     }
@@ -128,6 +139,9 @@ impl Results {
             table.push(point.cells());
         }
         table.write(out, "")?;
+        if let Some(population) = &self.population {
+            population.write(out)?;
+        }
         let page = text::printable(&page.display().to_string());
         writeln!(out, "\n{page} shows the curves; {:.1} s in all", self.seconds)
     }

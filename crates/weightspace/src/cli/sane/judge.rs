@@ -2,8 +2,9 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
+use weightspace::zoo::names::renamed;
 use weightspace::zoo::{Model, Population, ZooDescription};
-use weightspace_core::StateDict;
+use weightspace_core::{DType, StateDict, TensorInfo};
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split, split_train_validation};
 use weightspace_nn::evaluate;
 use weightspace_nn::net::Shape;
@@ -49,6 +50,14 @@ pub struct Judge {
 }
 
 impl JudgeArgs {
+    /// Whether nothing is asked for but what a zoo says itself.
+    pub fn is_the_zoos(&self) -> bool {
+        self.data.is_none()
+            && self.preprocessing.is_none()
+            && self.holdout.is_none()
+            && self.arch.is_none()
+    }
+
     /// The judge of networks like a model of a zoo, or like the tensors of files.
     pub fn judge(
         &self,
@@ -99,6 +108,16 @@ impl JudgeArgs {
 }
 
 impl Judge {
+    /// Weights under the names of the judge's network: prompts may call their modules differently.
+    pub fn named(&self, weights: &StateDict) -> StateDict {
+        let infos = self.net.parameters().into_iter().map(|parameter| TensorInfo {
+            name: parameter.name,
+            dtype: DType::F32,
+            shape: parameter.shape,
+        });
+        renamed(weights.clone(), &infos.collect::<Vec<_>>())
+    }
+
     /// Accuracy on the held-out training images.
     pub fn score(&self, weights: &StateDict) -> anyhow::Result<f64> {
         self.accuracy(weights, &self.train, Some(&self.held_out))
@@ -115,7 +134,7 @@ impl Judge {
         images: &Dataset,
         indices: Option<&[usize]>,
     ) -> anyhow::Result<f64> {
-        let engine = Engine::new(&self.net, weights)?;
+        let engine = Engine::new(&self.net, &self.named(weights))?;
         let found = evaluate::accuracy(&engine, images, indices, &self.preprocessing, &|_| ())?;
         Ok(found.accuracy())
     }
@@ -124,7 +143,7 @@ impl Judge {
     pub fn logits(&self, weights: &StateDict) -> anyhow::Result<Vec<f32>> {
         let mut logits = Vec::new();
         if let Some(test) = &self.test {
-            let engine = Engine::new(&self.net, weights)?;
+            let engine = Engine::new(&self.net, &self.named(weights))?;
             let take = |_: &[usize], own: &[f32]| logits.extend_from_slice(own);
             evaluate::for_each_batch(&engine, test, None, &self.preprocessing, take)?;
         }

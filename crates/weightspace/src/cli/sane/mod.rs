@@ -2,12 +2,13 @@
 
 mod audit;
 mod embed;
+mod evaluate;
 mod judge;
 mod neighbours;
-mod pretrain;
-mod probe;
+pub(super) mod pretrain;
+pub(super) mod probe;
 mod prompts;
-mod sample;
+pub(super) mod sample;
 
 use clap::{Args, Subcommand};
 
@@ -17,12 +18,13 @@ use super::{Global, Outcome};
 #[derive(Args)]
 pub struct Sane {
     #[command(subcommand)]
-    command: SaneCommand,
+    pub(super) command: SaneCommand,
 }
 
 #[derive(Subcommand)]
-enum SaneCommand {
+pub(super) enum SaneCommand {
     Pretrain(Box<pretrain::Pretrain>),
+    Evaluate(evaluate::Evaluate),
     Embed(embed::Embed),
     Probe(probe::Probe),
     Neighbours(neighbours::Neighbours),
@@ -34,6 +36,7 @@ enum SaneCommand {
 pub fn run(arguments: &Sane, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.command {
         SaneCommand::Pretrain(arguments) => pretrain::run(arguments, global),
+        SaneCommand::Evaluate(arguments) => evaluate::run(arguments, global),
         SaneCommand::Embed(arguments) => embed::run(arguments, global),
         SaneCommand::Neighbours(arguments) => neighbours::run(arguments, global),
         SaneCommand::Sample(arguments) => sample::run(arguments, global),

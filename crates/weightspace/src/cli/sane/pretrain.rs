@@ -1,10 +1,11 @@
 //! `weightspace sane pretrain`: an autoencoder from a zoo.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -129,14 +130,14 @@ struct Plan {
 
 /// What is printed at the end.
 #[derive(Serialize)]
-struct Report<'a> {
+pub struct Report {
     #[serde(flatten)]
-    metrics: Metrics,
-    arch: &'a str,
+    pub metrics: Metrics,
+    arch: String,
     parameters: usize,
     training_samples: usize,
-    left_out: &'a [String],
-    output: &'a Path,
+    left_out: Vec<String>,
+    output: PathBuf,
 }
 
 /// Runs the command.
@@ -147,6 +148,29 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
         global.print(&config, |out| out.write_all(toml.as_bytes()))?;
         return Ok(Outcome::Done);
     }
+    match pretrain(arguments, &config, global)? {
+        Break(outcome) => Ok(outcome),
+        Continue(report) => {
+            global.print(&report, |out| report.write(out))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Trains an autoencoder and says nothing about it.
+pub fn make(arguments: &Pretrain, global: &Global) -> anyhow::Result<Report> {
+    match pretrain(arguments, &arguments.settings(global)?, global)? {
+        Continue(report) => Ok(report),
+        Break(_) => bail!("the autoencoder is not finished"),
+    }
+}
+
+/// What was trained, or how the command ends without that.
+fn pretrain(
+    arguments: &Pretrain,
+    config: &PretrainConfig,
+    global: &Global,
+) -> anyhow::Result<ControlFlow<Outcome, Report>> {
     config.training.check()?;
     let output = arguments.output.as_deref().filter(|_| !arguments.dry_run);
     if let Some(folder) = output {
@@ -154,17 +178,17 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
     }
     let zoo = Population::open(&arguments.zoo)?;
     let shown = || arguments.zoo.display().to_string();
-    let study = Study::new(&zoo, &config).with_context(shown)?;
+    let study = Study::new(&zoo, config).with_context(shown)?;
     let Some(folder) = output else {
-        let steps = study.trainer(&config).with_context(shown)?.total_steps();
+        let steps = study.trainer(config).with_context(shown)?.total_steps();
         let plan = study_plan(&study, steps);
         global.print(&plan, |out| plan.write(out))?;
-        return Ok(Outcome::Done);
+        return Ok(Break(Outcome::Done));
     };
     let policy =
         CheckpointPolicy { steps: None, time: Duration::from_secs(arguments.checkpoint_seconds) };
-    let mut trainer = study.trainer(&config).with_context(shown)?;
-    let mut run = record::open(&study_record(&study, &config), folder, policy, arguments.force)?;
+    let mut trainer = study.trainer(config).with_context(shown)?;
+    let mut run = record::open(&study_record(&study, config), folder, policy, arguments.force)?;
     let mut watch = Watch::new(config.training.epochs, Some(global))?.of_errors("models");
     if run.restore(&mut trainer)? {
         watch.continue_at(trainer.step_count());
@@ -177,23 +201,21 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
         global.say(format_args!(
             "{folder}: interrupted after step {step} of {total}; the same command continues"
         ));
-        return Ok(Outcome::Interrupted);
+        return Ok(Break(Outcome::Interrupted));
     }
     let net = study.autoencoder.training_net().net;
     let weights = trainer.result().to_state_dict(&net);
     let score = trainer.task().evaluate(&weights, weightspace_nn::comm::Part::WHOLE)?;
     let metrics = trainer.metrics("validation", score);
-    study.finish(weights, &config).write(folder)?;
-    let report = Report {
-        arch: study.net.arch(),
+    study.finish(weights, config).write(folder)?;
+    Ok(Continue(Report {
+        arch: study.net.arch().to_owned(),
         parameters: net.parameter_count(),
         training_samples: study.train.len(),
-        left_out: &study.left_out,
-        output: folder,
+        left_out: study.left_out.clone(),
+        output: folder.to_owned(),
         metrics,
-    };
-    global.print(&report, |out| report.write(out))?;
-    Ok(Outcome::Done)
+    }))
 }
 
 impl Pretrain {
@@ -271,9 +293,9 @@ impl Plan {
     }
 }
 
-impl Report<'_> {
+impl Report {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        write_left_out(self.left_out, out)?;
+        write_left_out(&self.left_out, out)?;
         if let Some(loss) = self.metrics.loss {
             writeln!(out, "mean squared error of validation windows {loss:.4}")?;
         }

@@ -32,13 +32,21 @@ pub struct Probe {
     split_seed: Option<u64>,
 }
 
+/// How well every property is predicted from every kind of features.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     split_seed: u64,
-    probes: Vec<ProbeRow>,
+    pub probes: Vec<ProbeRow>,
 }
 
 pub fn run(arguments: &Probe, global: &Global) -> anyhow::Result<Outcome> {
+    let report = find(arguments, global)?;
+    global.print(&report, |out| write(&report.probes, out))?;
+    Ok(Outcome::Done)
+}
+
+/// Fits the probes.
+pub fn find(arguments: &Probe, global: &Global) -> anyhow::Result<Report> {
     let model = SaneModel::read(&arguments.model)?;
     let zoo = Population::open(&arguments.zoo)?;
     let mut config = ProbeConfig::of(&model);
@@ -49,9 +57,7 @@ pub fn run(arguments: &Probe, global: &Global) -> anyhow::Result<Outcome> {
     let rows = probe(&model, &zoo, &config, |done, total| bar.report("embedding", done, total));
     drop(bar);
     let probes = rows.with_context(|| arguments.zoo.display().to_string())?;
-    let report = Report { split_seed: config.split_seed, probes };
-    global.print(&report, |out| write(&report.probes, out))?;
-    Ok(Outcome::Done)
+    Ok(Report { split_seed: config.split_seed, probes })
 }
 
 fn write(rows: &[ProbeRow], out: &mut dyn Write) -> io::Result<()> {

@@ -31,6 +31,8 @@ pub struct Prompts {
     pub names: Vec<String>,
     /// Their weights.
     pub weights: Vec<StateDict>,
+    /// Their accuracies on the judge's validation and test images, where the zoo says them.
+    pub accuracies: Vec<Option<[f64; 2]>>,
     /// What judges networks like them.
     pub judge: Judge,
 }
@@ -47,7 +49,8 @@ impl PromptArgs {
         let weights = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
         let names = paths.iter().map(|path| path.display().to_string()).collect();
         let judge = self.judge.judge(None, &weights[0], global)?;
-        Ok(Prompts { names, weights, judge })
+        let accuracies = vec![None; weights.len()];
+        Ok(Prompts { names, weights, accuracies, judge })
     }
 
     /// The best models of a zoo that have the activation of the best of all.
@@ -62,11 +65,11 @@ impl PromptArgs {
             let of = |epoch: &u32| self.epoch.is_none_or(|wanted| wanted == *epoch);
             let Some(epoch) = model.epochs.iter().copied().rfind(of) else { continue };
             let metrics = model.metrics.iter().find(|metrics| metrics.epoch == epoch);
-            let score = metrics.map_or(f32::NAN, |metrics| metrics.validation_accuracy);
-            let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
-            ranked.push((score, index, epoch, model));
+            let known = metrics.map_or([f32::NAN; 2], |m| [m.validation_accuracy, m.test_accuracy]);
+            ranked.push((known, index, epoch, model));
         }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let score = |[known, _]: [f32; 2]| if known.is_nan() { f32::NEG_INFINITY } else { known };
+        ranked.sort_by(|a, b| score(b.0).total_cmp(&score(a.0)).then(a.1.cmp(&b.1)));
         if ranked.is_empty() {
             bail!("no models with finite weights of this epoch");
         }
@@ -79,6 +82,12 @@ impl PromptArgs {
         let weights = weights.collect::<Result<Vec<_>, _>>()?;
         let judge = self.judge.judge(Some((&zoo, &ranked[0].3)), &weights[0], global)?;
         let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
-        Ok(Prompts { names: names.collect(), weights, judge })
+        // What a zoo says is of its own images.
+        let own = self.judge.is_the_zoos() && zoo.description().is_some();
+        let known = |known: [f32; 2]| known.iter().all(|value| !value.is_nan());
+        let accuracies =
+            ranked.iter().map(|(of, ..)| (own && known(*of)).then(|| of.map(f64::from)));
+        let accuracies = accuracies.collect();
+        Ok(Prompts { names: names.collect(), weights, accuracies, judge })
     }
 }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use weightspace::align::{Images, estimate_statistics};
 use weightspace::sane::sampling::{Method, Noise, Sampled, Sampler, SamplingConfig};
 use weightspace::sane::{SaneModel, TokenLayout};
 use weightspace::zoo::ModelWeights;
+use weightspace::zoo::names::renamed;
 use weightspace_core::StateDict;
 use weightspace_core::checkpoint::write_safetensors;
 
@@ -49,9 +50,9 @@ pub struct Sample {
     #[arg(long, value_name = "M", default_value = "subsample", value_parser = method_parser())]
     method: Method,
     /// What is added to the embeddings of prompts
-    #[arg(long, value_enum, default_value = "token")]
-    noise: NoiseName,
-    /// Deviation of that noise
+    #[arg(long, value_name = "N", default_value = "joint", value_parser = noise_parser())]
+    noise: Noise,
+    /// Deviation of that noise, in units of the deviation of the embeddings of a layer's tokens
     #[arg(long, value_name = "H", default_value_t = 0.2)]
     bandwidth: f32,
     /// Networks to make
@@ -72,12 +73,18 @@ pub struct Sample {
     halo: HaloArgs,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum NoiseName {
-    /// Every token has a prompt and noise of its own
-    Token,
-    /// All tokens have one prompt and one vector of noise
-    Joint,
+fn noise_parser() -> impl TypedValueParser<Value = Noise> {
+    let help = [
+        "every token has a prompt and noise of its own",
+        "all tokens have one prompt, each has noise of its own",
+        "all tokens have one prompt and one vector of noise",
+    ];
+    let names =
+        Noise::ALL.iter().zip(help).map(|(n, help)| PossibleValue::new(n.name()).help(help));
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).map(|name| {
+        let named = Noise::ALL.into_iter().find(|noise| noise.name() == name);
+        named.unwrap_or(Noise::Joint)
+    })
 }
 
 fn method_parser() -> impl TypedValueParser<Value = Method> {
@@ -88,13 +95,14 @@ fn method_parser() -> impl TypedValueParser<Value = Method> {
     })
 }
 
+/// Networks that were made, and what they were made from.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     method: Method,
-    prompts: Vec<Known>,
-    samples: Vec<Known>,
+    pub prompts: Vec<Known>,
+    pub samples: Vec<Known>,
     /// Of the mean of the samples' logits, on test images.
-    ensemble_test_accuracy: Option<f64>,
+    pub ensemble_test_accuracy: Option<f64>,
     /// Networks that were decoded and judged.
     judged: usize,
     seconds: f64,
@@ -102,22 +110,26 @@ struct Report {
 
 /// A network and how good it is.
 #[derive(Serialize)]
-struct Known {
+pub struct Known {
     name: String,
-    validation_accuracy: f64,
-    test_accuracy: Option<f64>,
+    pub validation_accuracy: f64,
+    pub test_accuracy: Option<f64>,
 }
 
 pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
+    let report = make(arguments, global)?;
+    global.print(&report, |out| report.write(&arguments.output, out))?;
+    Ok(Outcome::Done)
+}
+
+/// Makes networks and writes them.
+pub fn make(arguments: &Sample, global: &Global) -> anyhow::Result<Report> {
     let start = Instant::now();
     let model = SaneModel::read(&arguments.model)?;
     let prompts = arguments.choice.open(&arguments.prompts, global)?;
     make_folder(&arguments.output, arguments.force)?;
     let config = SamplingConfig {
-        noise: match arguments.noise {
-            NoiseName::Token => Noise::Token,
-            NoiseName::Joint => Noise::Joint,
-        },
+        noise: arguments.noise,
         bandwidth: arguments.bandwidth,
         count: arguments.count,
         candidates: arguments.candidates,
@@ -130,17 +142,16 @@ pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
     let layout = TokenLayout::new(&first.infos(), model.autoencoder.config().tokens)?;
     let all = aligned.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
     let own = model.standardisation_for(&layout, all)?;
-    let parts = (&layout, &own, first);
-    let mut sampler = Sampler::new(&model, parts, config, global.seed());
-    let embeddings = aligned.iter().map(|weights| sampler.embed(weights));
-    let embeddings = embeddings.collect::<Result<Vec<_>, _>>()?;
+    let mut sampler = Sampler::new(&model, (&layout, &own), config, global.seed());
+    let known = aligned.into_iter().map(|weights| sampler.prompt(weights));
+    let known = known.collect::<Result<Vec<_>, _>>()?;
     let (mut judged, bar) = (0, Bar::new(global));
     let total = match arguments.method {
         Method::Kde => arguments.count,
         Method::Subsample => arguments.candidates,
         Method::Bootstrap | Method::Gaussian => arguments.candidates * arguments.rounds.max(1),
     };
-    let samples = sampler.sample(&embeddings, |weights| {
+    let samples = sampler.sample(known, |weights| {
         let weights = arguments.condition(&prompts.judge, weights)?;
         let score = prompts.judge.score(&weights)?;
         judged += 1;
@@ -151,8 +162,7 @@ pub fn run(arguments: &Sample, global: &Global) -> anyhow::Result<Outcome> {
     let report = arguments.report(&prompts, &samples, judged, start)?;
     write(&arguments.output, &prompts.judge, &samples)?;
     write_json(&arguments.output.join("samples.json"), &report)?;
-    global.print(&report, |out| report.write(&arguments.output, out))?;
-    Ok(Outcome::Done)
+    Ok(report)
 }
 
 impl Sample {
@@ -164,23 +174,27 @@ impl Sample {
         let images = &judge.chosen[..self.condition.min(judge.chosen.len())];
         let (dataset, preprocessing) = (&judge.train, &judge.preprocessing);
         let images = Images { dataset, indices: Some(images), preprocessing };
-        Ok(estimate_statistics(&judge.net, &weights, images)?)
+        let estimated = estimate_statistics(&judge.net, &judge.named(&weights), images)?;
+        Ok(renamed(estimated, &weights.infos()))
     }
 
     /// Looks at test images, once.
     fn report(
         &self,
-        Prompts { names, weights, judge }: &Prompts,
+        Prompts { names, weights, accuracies, judge }: &Prompts,
         samples: &[Sampled],
         judged: usize,
         start: Instant,
     ) -> anyhow::Result<Report> {
-        let prompt = |(name, weights): (&String, &StateDict)| {
-            let (validation_accuracy, test_accuracy) =
-                (judge.score(weights)?, judge.test(weights)?);
+        let prompt = |((name, weights), known): ((&String, &StateDict), &Option<[f64; 2]>)| {
+            let (validation_accuracy, test_accuracy) = match known {
+                Some([validation, test]) => (*validation, Some(*test)),
+                None => (judge.score(weights)?, judge.test(weights)?),
+            };
             anyhow::Ok(Known { name: name.clone(), validation_accuracy, test_accuracy })
         };
-        let prompts = names.iter().zip(weights).map(prompt).collect::<anyhow::Result<_>>()?;
+        let prompts = names.iter().zip(weights).zip(accuracies);
+        let prompts = prompts.map(prompt).collect::<anyhow::Result<_>>()?;
         let mut sum: Vec<f32> = Vec::new();
         let mut known = Vec::new();
         for (index, sampled) in samples.iter().enumerate() {
@@ -214,7 +228,11 @@ fn write(folder: &Path, judge: &Judge, samples: &[Sampled]) -> anyhow::Result<()
         (PREPROCESSING_KEY.to_owned(), judge.preprocessing.to_string()),
     ]);
     for (index, sampled) in samples.iter().enumerate() {
-        write_safetensors(&folder.join(sample_name(index)), &sampled.weights, &metadata)?;
+        write_safetensors(
+            &folder.join(sample_name(index)),
+            &judge.named(&sampled.weights),
+            &metadata,
+        )?;
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ pub struct RunConfig {
     /// Model to begin with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Draw the layer that tells classes apart anew.
+    pub new_head: bool,
     /// Model to learn from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,

@@ -41,6 +41,9 @@ pub struct Flags {
     /// Begin with the weights of this checkpoint or .wsp file
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
+    /// Draw the last linear layer of --init anew, for the classes of the data
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    new_head: Option<bool>,
     #[command(flatten)]
     loop_: LoopFlags,
     #[command(flatten)]
@@ -231,6 +234,7 @@ impl Flags {
         fill(&mut config.holdout, &self.holdout);
         set(&mut config.initialisation, &self.initialisation);
         fill(&mut config.init, &self.init);
+        set(&mut config.new_head, &self.new_head);
         self.apply_method(config);
         self.loop_.apply(&mut config.training);
         self.optimizer.apply(&mut config.training)?;

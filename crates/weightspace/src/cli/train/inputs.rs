@@ -58,12 +58,25 @@ impl Inputs {
         let needs = |method| format!("--method {method} needs a network to begin with: --init");
         ensure!(config.quantize.is_none() || config.init.is_some(), needs("quantize"));
         ensure!(config.predictor.is_none() || config.init.is_some(), needs("predictor"));
+        let on_grid = config.quantize.is_some() || config.predictor.is_some();
+        let dense = !on_grid && config.subspace.is_none();
+        ensure!(
+            !config.new_head || dense && config.init.is_some(),
+            "--new-head: goes with --init and --method dense"
+        );
         let init = config.init.as_deref().or(config.base.as_deref());
         let init = init.map(Model::open).transpose()?;
         let images = data::open(&name, global.data_dir(), Split::Train)?;
         let preprocessing = preprocessing(&config, init.as_ref(), &name)?;
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
         let tensors = init.as_ref().map(Model::state_dict).transpose()?;
+        let init_hash = tensors.as_ref().map(hash);
+        let tensors = match (tensors, config.init.as_deref()) {
+            (Some(tensors), Some(path)) if config.new_head => {
+                Some(with_new_head(tensors, &net, &config, path)?)
+            }
+            (tensors, _) => tensors,
+        };
         let (teacher, teacher_hash) = match &config.teacher {
             Some(path) => Some(teacher(path, &config)?).unzip(),
             // A predictor learns from the original.
@@ -76,12 +89,8 @@ impl Inputs {
         config.preprocessing = Some(preprocessing.to_string());
         config.holdout = config.holdout.or(Some(images.len() / 10));
         let data_dir = global.data_dir().map(Path::to_owned);
-        let hashes = Hashes {
-            test_data: None,
-            init: tensors.as_ref().map(hash),
-            teacher: teacher_hash,
-            predictor: None,
-        };
+        let hashes =
+            Hashes { test_data: None, init: init_hash, teacher: teacher_hash, predictor: None };
         let mut inputs = Inputs {
             config,
             net,
@@ -239,13 +248,45 @@ fn network(
         (Some(spec), None) => Ok(arch::build(spec, &options)?),
         (Some(spec), Some(model)) => {
             let net = arch::build(spec, &options)?;
-            let fits = arch::check(&net, model.tensors());
-            fits.with_context(|| model.path().display().to_string())?;
+            if !config.new_head {
+                let fits = arch::check(&net, model.tensors());
+                fits.with_context(|| model.path().display().to_string())?;
+            }
             Ok(net)
+        }
+        (None, Some(model)) if config.new_head => {
+            let net = model.net(&ArchChoice::Auto)?;
+            // What a specification says goes before what the images ask for.
+            let classes = format!("classes={}", net.class_count());
+            let (name, arguments) = net.arch().split_once(':').unwrap_or((net.arch(), ""));
+            let others = arguments.split(',').filter(|argument| *argument != classes);
+            let spec = format!("{name}:{}", others.collect::<Vec<_>>().join(","));
+            Ok(arch::build(spec.trim_end_matches(':'), &options)?)
         }
         (None, Some(model)) => model.net(&ArchChoice::Auto),
         (None, None) => bail!("which architecture? give --arch, --init or a --preset"),
     }
+}
+
+/// The tensors with a classifier that has learnt nothing; they must be those of the network otherwise.
+fn with_new_head(
+    mut tensors: StateDict,
+    net: &Net,
+    config: &RunConfig,
+    path: &Path,
+) -> anyhow::Result<StateDict> {
+    let drawn = ModelState::initial(net, config.initialisation, config.training.seed);
+    let drawn = drawn.to_state_dict(net);
+    let Some(classifier) = net.classifier() else {
+        bail!("--new-head: {} has no linear layer", net.arch());
+    };
+    for parameter in net.parameters_of(classifier) {
+        if let Some(tensor) = drawn.get(&parameter.name) {
+            tensors.insert(parameter.name, tensor.clone());
+        }
+    }
+    arch::check(net, &tensors.infos()).with_context(|| path.display().to_string())?;
+    Ok(tensors)
 }
 
 /// The network to learn from, and the hash of its tensors.

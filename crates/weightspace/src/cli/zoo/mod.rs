@@ -6,7 +6,7 @@ mod import;
 mod index;
 mod show;
 mod stats;
-mod train;
+pub(super) mod train;
 
 use std::fs;
 use std::path::Path;
@@ -21,11 +21,11 @@ use super::{Global, Outcome};
 #[derive(Args)]
 pub struct Zoo {
     #[command(subcommand)]
-    command: ZooCommand,
+    pub(super) command: ZooCommand,
 }
 
 #[derive(Subcommand)]
-enum ZooCommand {
+pub(super) enum ZooCommand {
     Train(train::Train),
     Import(import::Import),
     Export(export::Export),

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -83,10 +84,11 @@ struct Plan {
     bytes: u64,
 }
 
+/// What was trained.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     output: PathBuf,
-    models: usize,
+    pub models: usize,
     epochs: u32,
     parameters: usize,
     seconds: f64,
@@ -99,6 +101,29 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
         global.print(&description, |out| out.write_all(toml.as_bytes()))?;
         return Ok(Outcome::Done);
     }
+    match train(arguments, &description, global)? {
+        Break(outcome) => Ok(outcome),
+        Continue(report) => {
+            global.print(&report, |out| report.write(out))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Trains a zoo and says nothing about it.
+pub fn make(arguments: &Train, global: &Global) -> anyhow::Result<Report> {
+    match train(arguments, &arguments.description()?, global)? {
+        Continue(report) => Ok(report),
+        Break(_) => bail!("the zoo is not finished"),
+    }
+}
+
+/// What was trained, or how the command ends without that.
+fn train(
+    arguments: &Train,
+    description: &ZooDescription,
+    global: &Global,
+) -> anyhow::Result<ControlFlow<Outcome, Report>> {
     let shard = match arguments.shard {
         Some(shard) => shard,
         None => {
@@ -114,13 +139,13 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
     }
     let train = data::open(&description.data, global.data_dir(), Split::Train)?;
     let test = test_images(&description.data, global.data_dir())?;
-    let images = ZooImages::new(&description, train, test)?;
+    let images = ZooImages::new(description, train, test)?;
     let mut folder = arguments.output.clone().unwrap_or_default().into_os_string();
     folder.push(".work");
     let place = Workplace::new(folder.into(), arguments.force);
-    let training = ZooTraining::new(&description, &images, shard, &place)?;
+    let training = ZooTraining::new(description, &images, shard, &place)?;
     let Some(output) = output else {
-        return plan(&description, &images, &training, global);
+        return plan(description, &images, &training, global).map(Break);
     };
     let (start, threads) =
         (Instant::now(), global.given_threads().unwrap_or_else(rayon::current_num_threads));
@@ -141,7 +166,7 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
             io::stderr(),
             "{folder}: interrupted after {done} of {total} epochs of models; the same command continues"
         );
-        return Ok(Outcome::Interrupted);
+        return Ok(Break(Outcome::Interrupted));
     }
     let layout = match arguments.layout {
         LayoutName::Packed => Layout::Packed,
@@ -149,22 +174,24 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
     };
     training.write(&output, layout)?;
     place.remove()?;
-    let report = Report {
+    Ok(Continue(Report {
         models: training.model_count(),
         epochs: description.epochs,
         parameters: training.row_len(),
         seconds: start.elapsed().as_secs_f64(),
         output,
-    };
-    global.print(&report, |out| {
-        let Report { output, models, epochs, parameters, seconds } = &report;
+    }))
+}
+
+impl Report {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Report { output, models, epochs, parameters, seconds } = self;
         let shown = text::printable(&output.display().to_string());
         writeln!(
             out,
             "{shown}: {models} models of {parameters} weights, {epochs} epochs, {seconds:.1} s"
         )
-    })?;
-    Ok(Outcome::Done)
+    }
 }
 
 impl Train {
