@@ -3,7 +3,7 @@
 Markdown table of mean test accuracies (%).
 
     python sane_sampling.py weightspace SANE ZOO OUT --data mnist [--count 5] [--epochs 0 1 5 25]
-        [--init-options "..."] [--train-options "..."]
+        [--init-options "..."] [--train-options "..."] [--sample-options "..."] [--eval-options "..."]
 
 Prompts are the best 30 % of the zoo. Samples are chosen by the zoo's held-out training images, if at all; test images are
 read once per network and epoch. Training goes on with a new optimiser after each of the epochs.
@@ -29,8 +29,9 @@ def run(*command):
     return subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
 
 
-def accuracy(options, model, *more):
-    return 100 * json.loads(run(options.program, "eval", model, "--data", options.data, "--json", *more))["accuracy"]
+def accuracy(options, model):
+    words = ["--data", options.data, "--json", *options.eval_options]
+    return 100 * json.loads(run(options.program, "eval", model, *words))["accuracy"]
 
 
 def starts(options):
@@ -88,6 +89,7 @@ def main():
         "--init-options": "--arch zoo-cnn:tanh --initialisation kaiming-uniform",
         "--train-options": "--holdout 50000 --batch 10 --optimizer adam --learning-rate 1e-3 --schedule constant",
         "--sample-options": "",
+        "--eval-options": "",
     }
     for flag, default in options_of.items():
         parser.add_argument(flag, type=str.split, default=default.split())

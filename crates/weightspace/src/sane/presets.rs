@@ -85,7 +85,9 @@ fn cnn() -> PretrainConfig {
 }
 
 fn resnet18() -> PretrainConfig {
-    trained(sized((288, 256), (256, 4, 8, 128)), 30, 3e-3)
+    // Half of the published batch, so that two gigabytes are enough.
+    let config = trained(sized((288, 256), (256, 4, 8, 128)), 30, 3e-3);
+    PretrainConfig { training: TrainConfig { batch: 16, ..config.training }, ..config }
 }
 
 fn cnn_published() -> PretrainConfig {
