@@ -148,7 +148,7 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
         global.print(&config, |out| out.write_all(toml.as_bytes()))?;
         return Ok(Outcome::Done);
     }
-    match pretrain(arguments, &config, global)? {
+    match pretrain(arguments, &config, global, Some(global))? {
         Break(outcome) => Ok(outcome),
         Continue(report) => {
             global.print(&report, |out| report.write(out))?;
@@ -157,9 +157,10 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Trains an autoencoder and says nothing about it.
+/// Trains an autoencoder and says nothing about it; a terminal sees how far it is.
 pub fn make(arguments: &Pretrain, global: &Global) -> anyhow::Result<Report> {
-    match pretrain(arguments, &arguments.settings(global)?, global)? {
+    let watcher = global.shows_progress().then_some(global);
+    match pretrain(arguments, &arguments.settings(global)?, global, watcher)? {
         Continue(report) => Ok(report),
         Break(_) => bail!("the autoencoder is not finished"),
     }
@@ -170,6 +171,7 @@ fn pretrain(
     arguments: &Pretrain,
     config: &PretrainConfig,
     global: &Global,
+    watcher: Option<&Global>,
 ) -> anyhow::Result<ControlFlow<Outcome, Report>> {
     config.training.check()?;
     let output = arguments.output.as_deref().filter(|_| !arguments.dry_run);
@@ -189,7 +191,7 @@ fn pretrain(
         CheckpointPolicy { steps: None, time: Duration::from_secs(arguments.checkpoint_seconds) };
     let mut trainer = study.trainer(config).with_context(shown)?;
     let mut run = record::open(&study_record(&study, config), folder, policy, arguments.force)?;
-    let mut watch = Watch::new(config.training.epochs, Some(global))?.of_errors("models");
+    let mut watch = Watch::new(config.training.epochs, watcher)?.of_errors("models");
     if run.restore(&mut trainer)? {
         watch.continue_at(trainer.step_count());
     }
