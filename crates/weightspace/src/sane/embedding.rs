@@ -2,7 +2,6 @@
 
 use faer::Mat;
 use weightspace_core::StateDict;
-use weightspace_core::align::{AlignOptions, Aligner};
 use weightspace_core::permutation::PermutationGroup;
 
 use super::coder::{self, Coder};
@@ -104,9 +103,8 @@ pub fn embed_all(
     let all = (0..samples.len()).map(|sample| samples.open(&layout, sample));
     let standardisation = model.standardisation_for(&layout, all)?;
     let groups = if known { model.groups()? } else { Vec::new() };
-    if !groups.is_empty() {
-        let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
-        samples = samples.aligned_by(&aligner, &model.layout)?;
+    if known {
+        samples = model.align_samples(samples)?;
     }
     let mut embedder = Embedder::new(model, groups, (&layout, &standardisation), halo);
     for sample in 0..samples.len() {

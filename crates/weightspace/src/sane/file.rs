@@ -14,6 +14,7 @@ use weightspace_nn::ModelState;
 use weightspace_nn::arch;
 
 use super::model::Autoencoder;
+use super::pretraining::Samples;
 use super::{SaneConfig, SaneError, Standardisation, TokenLayout};
 use crate::zoo::ModelWeights;
 
@@ -103,6 +104,19 @@ impl SaneModel {
             true => Ok(self.standardisation.clone()),
             false => Standardisation::of(layout, networks),
         }
+    }
+
+    /// Samples with how their models are aligned, if that is what it learnt; others as they are.
+    ///
+    /// # Errors
+    /// If a model cannot be read or is another network.
+    pub fn align_samples(&self, samples: Samples) -> Result<Samples, SaneError> {
+        let groups = self.groups()?;
+        if groups.is_empty() {
+            return Ok(samples);
+        }
+        let aligner = Aligner::new(&groups, &self.reference, AlignOptions::default())?;
+        samples.aligned_by(&aligner, &self.layout)
     }
 
     /// A network with its units in the order of the reference's, if that is what it learnt, and its tensors under the

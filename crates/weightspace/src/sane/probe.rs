@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use faer::{Mat, MatRef};
 use serde::Serialize;
-use weightspace_core::align::{AlignOptions, Aligner};
 
 use super::features::{Extractor, Features, untrained};
 use super::halo::Halo;
@@ -91,16 +90,12 @@ pub fn probe(
 ) -> Result<Vec<ProbeRow>, SaneError> {
     let random = untrained(model, config.seed);
     let groups = model.groups()?;
-    let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
-    let mut extractor = Extractor::new(model, &random, groups.clone(), config.halo);
+    let mut extractor = Extractor::new(model, &random, groups, config.halo);
     let (finite, _) = zoo.without_nan()?;
     let parts = finite.split(config.split_seed);
     let samples = [parts.train, parts.validation, parts.test]
         .map(|part| Samples::new(part, |epoch| config.epochs.contains(&epoch)))
-        .map(|samples| match groups.is_empty() {
-            true => samples,
-            false => samples?.aligned_by(&aligner, &model.layout),
-        });
+        .map(|samples| model.align_samples(samples?));
     let [train, validation, test] = samples;
     let samples = [train?, validation?, test?];
     let total: usize = samples.iter().map(Samples::len).sum();

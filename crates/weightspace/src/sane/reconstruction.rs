@@ -1,7 +1,6 @@
 //! How much of networks is lost between encoder and decoder.
 
 use serde::Serialize;
-use weightspace_core::align::{AlignOptions, Aligner};
 
 use super::coder::Coder;
 use super::halo::Halo;
@@ -29,22 +28,18 @@ struct Sums {
     padded: f64,
 }
 
-/// Encodes and decodes all samples, which the autoencoder must fit; aligned, if it has learnt such.
+/// Encodes and decodes all samples, aligned as they are ([`SaneModel::align_samples`]).
 ///
 /// # Errors
 /// If a model cannot be read, or is another network than those that the autoencoder was trained on.
 pub fn reconstruct(
     model: &SaneModel,
-    mut samples: Samples,
+    samples: &Samples,
     halo: Halo,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Reconstruction, SaneError> {
-    let (layout, groups) = (&model.layout, model.groups()?);
-    if !groups.is_empty() {
-        let aligner = Aligner::new(&groups, &model.reference, AlignOptions::default())?;
-        samples = samples.aligned_by(&aligner, layout)?;
-    }
-    let arranger = Arranger::new(layout, groups);
+    let layout = &model.layout;
+    let arranger = Arranger::new(layout, model.groups()?);
     let (count, size) = (layout.token_count(), layout.token_size());
     let (mut windows, mut coder) =
         (Windows::new(layout, &model.standardisation), Coder::new(model, halo));

@@ -78,10 +78,11 @@ pub fn run(arguments: &Evaluate, global: &Global) -> anyhow::Result<Outcome> {
     if samples.is_empty() {
         bail!("{}: no models of this part have weights of these epochs", shown());
     }
+    let samples = model.align_samples(samples).with_context(shown)?;
     let bar = Bar::new(global);
     let rows = arguments.halos(&model).into_iter().map(|halo| {
         let report = |done, total| bar.report("networks", done, total);
-        let found = reconstruct(&model, samples.clone(), halo, report).with_context(shown)?;
+        let found = reconstruct(&model, &samples, halo, report).with_context(shown)?;
         Ok(Row { content: halo.content, context: halo.context, found })
     });
     let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
