@@ -11,6 +11,7 @@ pub mod comm;
 pub mod curve;
 pub mod low_rank;
 pub mod method;
+pub mod phases;
 pub mod predictor;
 pub mod quantize;
 pub mod report;

@@ -81,7 +81,10 @@ impl Workplace {
     }
 
     /// Claims the folder for the work of this record.
-    pub(crate) fn claim(&self, record: &Value) -> Result<(), WorkplaceError> {
+    ///
+    /// # Errors
+    /// If other work is there that is not to be forgotten, or the system fails.
+    pub fn claim(&self, record: &Value) -> Result<(), WorkplaceError> {
         let file = self.path.join(RECORD);
         let found = match fs::read(&file) {
             Ok(bytes) => Some(serde_json::from_slice::<Value>(&bytes).ok()),

@@ -67,10 +67,11 @@ fn a_curve_is_drawn_continued_and_merged() {
     assert_eq!(found["accuracy"], point.unwrap()["accuracy"]);
     assert_eq!(number(point.unwrap(), "bytes"), fs::metadata(&file).unwrap().len() as f64);
     let compressed = folder.path().join("compressed.wsp");
-    for (name, options) in
-        [("quantize", "--method quantize"), ("low-rank-int8", "--method low-rank --factors int8")]
-    {
-        let line = format!("compress {{}} -o {{}} -f {IMAGES} {options} --target-bytes 3000");
+    for (name, options) in [
+        ("quantize", "compress --method quantize"),
+        ("low-rank-int8", "compress --method low-rank --factors int8"),
+    ] {
+        let line = format!("{options} {{}} -o {{}} -f {IMAGES} --target-bytes 3000");
         assert_eq!(run(&line, &[&cnn(), &compressed]).0, 0);
         let from_curve = fs::read(out.join(format!("files/{name}-3000.wsp"))).unwrap();
         assert!(fs::read(&compressed).unwrap() == from_curve, "{name}");

@@ -188,6 +188,7 @@ fn the_best_of_all_methods_is_written_and_the_others_are_listed() {
 
     // The options that are named make the same file, and the command that is named is one.
     let options = chosen["options"].as_str().unwrap();
+    let options = options.strip_prefix("compress ").unwrap();
     let line_of = format!("compress {{}} -o {{}} {images} {options} --target-bytes 1500");
     done(&line_of, &[&cnn(), &same]);
     assert!(fs::read(&same).unwrap() == fs::read(&auto).unwrap());
@@ -217,6 +218,11 @@ fn what_auto_needs_is_said() {
             "--factors is no option of --method auto",
         ),
         ("--target-bytes 1000 --data digits --k 9", "--k is no option of --method auto"),
+        (
+            "--target-bytes 1000 --data digits --augment flip",
+            "--augment is no option of --method auto",
+        ),
+        ("--target-bytes 1000 --data digits --teacher x.pt", "--train-epochs"),
     ] {
         let ending = run(&format!("compress {{}} --dry-run --method auto {line}"), &[&cnn()]);
         assert!(ending.code == 2 && ending.stderr.contains(reason), "{line}: {}", ending.stderr);

@@ -24,6 +24,7 @@ use super::model::{ArchArgs, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::table::{Align, Table};
+use super::training::{Lessons, Stopped, TrainingArgs};
 use super::{Global, Outcome, text};
 
 /// Points of each method when sizes are not given.
@@ -47,7 +48,7 @@ pub struct Curve {
     /// Sizes of the files in bytes [default: 9 from 0.6 to 7.4 bits a parameter]
     #[arg(long, value_name = "N", value_delimiter = ',', num_args = 1..)]
     sizes: Vec<u64>,
-    /// Methods to run [default: all]
+    /// Methods to run [default: all that need no training, and with --train-epochs those that do]
     #[arg(long, value_name = "M", value_parser = candidate_parser(), value_delimiter = ',')]
     methods: Vec<&'static Candidate>,
     /// Files of the same network to evaluate and draw besides
@@ -60,6 +61,8 @@ pub struct Curve {
     /// data set's]
     #[arg(long, value_name = "P")]
     preprocessing: Option<Preprocessing>,
+    #[command(flatten)]
+    training: TrainingArgs,
     #[command(flatten)]
     arch: ArchArgs,
     /// Model that files of --points are differences to, if they name one
@@ -86,9 +89,13 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The options of `compress` that make it.
-    fn settings(&self) -> String {
-        format!("{} --target-bytes {}", self.method.options, self.size)
+    /// The options that make it.
+    fn settings(&self, training: &TrainingArgs) -> String {
+        let mut settings = format!("{} --target-bytes {}", self.method.options, self.size);
+        if self.method.trains {
+            settings.push_str(&training.settings());
+        }
+        settings
     }
 }
 
@@ -137,7 +144,17 @@ pub fn run(arguments: &Curve, global: &Global) -> anyhow::Result<Outcome> {
         merged.extend(peers.with_context(|| path.display().to_string())?);
     }
     let mut job = Job::new(arguments, global)?;
-    let mut points = job.grid()?;
+    let mut points = match job.grid() {
+        Ok(points) => points,
+        Err(error) => match error.downcast_ref::<Stopped>() {
+            Some(stopped) => {
+                // Nothing is left to be done when stderr is closed.
+                let _ = writeln!(io::stderr(), "{stopped}");
+                return Ok(Outcome::Interrupted);
+            }
+            None => return Err(error),
+        },
+    };
     for path in &arguments.points {
         points.push(job.given(path)?);
     }
@@ -204,25 +221,39 @@ impl<'a> Job<'a> {
             [] => curve::sizes(self.record.original.parameters, SIZES),
             sizes => sizes.to_vec(),
         };
-        let methods = match &self.arguments.methods[..] {
-            [] => CANDIDATES.iter().collect(),
+        let Curve { methods, training, .. } = self.arguments;
+        let trains = training.train_epochs.is_some();
+        if let Some(method) = methods.iter().find(|method| method.trains && !trains) {
+            bail!("--methods: {} needs --train-epochs", method.name);
+        }
+        let methods = match &methods[..] {
+            [] => CANDIDATES.iter().filter(|candidate| trains || !candidate.trains).collect(),
             methods => methods.to_vec(),
         };
         let wanted = methods
             .into_iter()
             .flat_map(|method| sizes.iter().map(move |&size| Wanted { method, size }));
         let wanted: Vec<Wanted> = wanted.collect();
-        let known =
-            |job: &Self, wanted: &Wanted| job.record.points.get(&wanted.settings()).cloned();
+        let known = |job: &Self, wanted: &Wanted| {
+            job.record.points.get(&wanted.settings(training)).cloned()
+        };
         let missing: Vec<&Wanted> = wanted.iter().filter(|w| known(self, w).is_none()).collect();
         if !missing.is_empty() {
-            self.make(&missing)?;
+            let lessons = self.lessons()?;
+            self.make(&missing, lessons.as_ref())?;
+            lessons.map_or(Ok(()), Lessons::finish)?;
         }
         Ok(wanted.iter().filter_map(|wanted| known(self, wanted)).collect())
     }
 
+    /// What methods that train need, if these take part.
+    fn lessons(&self) -> anyhow::Result<Option<Lessons>> {
+        let settings = serde_json::to_value(&self.record.identity)?;
+        self.arguments.training.lessons(self.folder.join("work"), false, &settings, self.global)
+    }
+
     /// Makes and keeps the points that the methods reach; what they need is found out once for all.
-    fn make(&mut self, wanted: &[&Wanted]) -> anyhow::Result<()> {
+    fn make(&mut self, wanted: &[&Wanted], lessons: Option<&Lessons>) -> anyhow::Result<()> {
         let Curve { model, data, .. } = self.arguments;
         let model = Model::open(model)?;
         let quiet = self.global.silenced();
@@ -236,7 +267,11 @@ impl<'a> Job<'a> {
         let seed = self.global.seed();
         let preparation = Preparation { fold: true, calibrate: DEFAULT_CALIBRATION, seed };
         let network = Prepared::new(&weights, Some(&net), Some(images), preparation)?;
-        let session = Session::new(&network);
+        let should_stop = || lessons.is_some_and(Lessons::is_stopped);
+        let mut session = Session::new(&network);
+        if let Some(lessons) = lessons {
+            session = session.with_training(lessons.training(&should_stop));
+        }
         let bar = Bar::new(self.global);
         for wanted in wanted {
             let Wanted { method, size } = wanted;
@@ -247,6 +282,10 @@ impl<'a> Job<'a> {
                 Ok(bytes) => self.finish(wanted, &bytes)?,
                 Err(AutoError::OutOfReach(reason)) => {
                     self.global.explain(format_args!("{}: {reason}", method.name));
+                }
+                Err(AutoError::Interrupted(interrupted)) => {
+                    let stopped = lessons.context("only training is interrupted")?;
+                    return Err(stopped.stopped(interrupted).into());
                 }
                 Err(error) => {
                     return Err(error).with_context(|| model.path().display().to_string());
@@ -261,7 +300,7 @@ impl<'a> Job<'a> {
         let Wanted { method, size } = wanted;
         let path = self.folder.join(format!("files/{}-{size}.wsp", method.name));
         write(&path, bytes)?;
-        let settings = wanted.settings();
+        let settings = wanted.settings(&self.arguments.training);
         let point = self.measure(method.name, &settings, &Model::open(&path)?)?;
         self.keep(settings, &point)
     }

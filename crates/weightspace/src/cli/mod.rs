@@ -16,6 +16,7 @@ pub mod list;
 pub mod man;
 pub mod sane;
 pub mod train;
+mod training;
 pub mod verify;
 pub mod zoo;
 

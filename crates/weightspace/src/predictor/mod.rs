@@ -27,7 +27,7 @@ pub use noise::NoiseInputs;
 pub use order::{Ordering, free_permutations, freely_ordered, mean_neighbour_cosine};
 pub use predicted::{Others, PredictedWeights};
 pub use recipe::{
-    Original, PRESETS, PhaseObserver, Preset, Product, Recipe, RecipeError, RoundScore, compress,
+    Original, PRESETS, Preset, Product, Recipe, RecipeError, RoundScore, compress, follow,
 };
 pub use reconstruction::{Objective, Reconstruction, ReconstructionConfig};
 pub use rounds::{Reconstructed, Round, progressive};

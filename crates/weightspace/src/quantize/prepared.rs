@@ -11,6 +11,7 @@ use weightspace_nn::data::split_train_validation;
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::evaluate;
 use weightspace_nn::net::Net;
+use weightspace_nn::train::HELD_OUT_SEED;
 
 use super::allocate::Allocation;
 use super::fold::Folded;
@@ -56,7 +57,14 @@ impl<'a> Calibration<'a> {
         preparation: Preparation,
     ) -> Result<Self, QuantizeError> {
         let n = source.train.len();
-        let (pool, held_out) = split_train_validation(n, HELD_OUT.min(n / 2), preparation.seed);
+        let (pool, held_out) = split_train_validation(n, HELD_OUT.min(n / 2), HELD_OUT_SEED);
+        let pool = match preparation.seed {
+            HELD_OUT_SEED => pool,
+            seed => {
+                let (order, _) = split_train_validation(pool.len(), 0, seed);
+                order.into_iter().map(|index| pool[index]).collect()
+            }
+        };
         let pool = &pool[..preparation.calibrate.min(pool.len())];
         let images = read(source, pool)?;
         if images.len() != pool.len() * net.input_shape().element_count() {
@@ -142,6 +150,11 @@ impl<'a> Prepared<'a> {
     /// The weights before compression.
     pub fn original(&self) -> &StateDict {
         self.original
+    }
+
+    /// The network with its training images, if there are any.
+    pub(crate) fn source(&self) -> Option<(&'a Net, Images<'a>)> {
+        self.calibration.as_ref().map(|calibration| (calibration.net, calibration.source))
     }
 
     pub(crate) fn folded(&self) -> &Folded {

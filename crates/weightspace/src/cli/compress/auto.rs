@@ -1,11 +1,11 @@
-//! `compress --method auto`: every method that needs no training, and the best of their files.
+//! `compress --method auto`: every method, those that train if that is asked for, and the best of their files.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use weightspace::auto::{self, Goal, Measured, Session, Trial};
+use weightspace::auto::{self, AutoError, Goal, Measured, Session, Trial};
 use weightspace::quantize::{Images, Prepared};
 use weightspace_core::StateDict;
 use weightspace_core::container::{Header, Method};
@@ -14,6 +14,7 @@ use weightspace_nn::Net;
 use super::shared::{DEFAULT_CALIBRATION, SharedArgs};
 use crate::cli::progress::Bar;
 use crate::cli::table::{Align, Table};
+use crate::cli::training::Lessons;
 use crate::cli::{Global, text};
 
 /// The key `auto` of what `--json` prints: what was tried, and how to go on.
@@ -21,8 +22,9 @@ use crate::cli::{Global, text};
 pub struct Choice {
     #[serde(flatten)]
     pub trials: Trials,
-    /// The command that goes on from here: training on the grid of a file of this size.
-    pub train_further: String,
+    /// The command that goes on from here, if nothing was trained: training on the grid of a file of this size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_further: Option<String>,
 }
 
 /// What was tried, and how the choice was made.
@@ -43,7 +45,7 @@ pub struct Trials {
 pub struct Tried {
     /// Name of the candidate.
     pub name: &'static str,
-    /// The options of `compress` that make the same file, but for the target.
+    /// The options of `weightspace` that make such a file, but for the target.
     pub options: &'static str,
     /// Size of the whole file; none if the target is out of reach.
     pub bytes: Option<u64>,
@@ -75,33 +77,59 @@ pub fn goal(shared: &SharedArgs) -> anyhow::Result<Goal> {
     }
 }
 
-/// The method and the bytes of the best file.
-pub fn encode(
-    shared: &SharedArgs,
-    header: &Header,
-    weights: &StateDict,
-    (net, images): (&Net, Images<'_>),
-    global: &Global,
-) -> anyhow::Result<(Method, Vec<u8>, Trials)> {
-    let goal = goal(shared)?;
-    let bar = Bar::new(global);
-    let progress = |phase: &str, done, total| bar.report(phase, done, total);
-    let preparation = shared.preparation(Some(DEFAULT_CALIBRATION), global);
-    let network = Prepared::new(weights, Some(net), Some(images), preparation)?;
-    let trials = Session::new(&network).trials(header, goal, &progress)?;
-    let tried: Vec<Tried> = trials.iter().map(Tried::new).collect();
-    let Some((index, Measured { bytes, .. })) = auto::best(&trials, goal) else {
-        let reasons = tried.iter().filter_map(|t| Some((t.name, t.out_of_reach.as_ref()?)));
-        let reasons: Vec<_> = reasons.map(|(name, why)| format!("{name}: {why}")).collect();
-        bail!("no method gets there without training: {}", reasons.join("; "));
-    };
-    let choice = Trials {
-        chosen: tried[index].name,
-        tried,
-        held_out_images: network.held_out_count(),
-        original_held_out_accuracy: network.held_out_accuracy(weights)?,
-    };
-    Ok((trials[index].candidate.method, bytes.clone(), choice))
+/// The search for the best file.
+pub struct Search<'a> {
+    pub shared: &'a SharedArgs,
+    /// What the file will say about the network.
+    pub header: &'a Header,
+    pub weights: &'a StateDict,
+    /// What methods that train need, if these are to take part.
+    pub lessons: Option<Lessons>,
+}
+
+impl Search<'_> {
+    /// The method and the bytes of the best file.
+    pub fn run(
+        self,
+        (net, images): (&Net, Images<'_>),
+        global: &Global,
+    ) -> anyhow::Result<(Method, Vec<u8>, Trials)> {
+        let Search { shared, header, weights, lessons } = self;
+        let goal = goal(shared)?;
+        let bar = Bar::new(global);
+        let progress = |phase: &str, done, total| bar.report(phase, done, total);
+        let preparation = shared.preparation(Some(DEFAULT_CALIBRATION), global);
+        let network = Prepared::new(weights, Some(net), Some(images), preparation)?;
+        let should_stop = || lessons.as_ref().is_some_and(Lessons::is_stopped);
+        let mut session = Session::new(&network);
+        if let Some(lessons) = &lessons {
+            session = session.with_training(lessons.training(&should_stop));
+        }
+        let trials = session.trials(header, goal, &progress);
+        let trials = match (trials, &lessons) {
+            (Err(AutoError::Interrupted(interrupted)), Some(lessons)) => {
+                drop(bar);
+                return Err(lessons.stopped(interrupted).into());
+            }
+            (trials, _) => trials?,
+        };
+        let tried: Vec<Tried> = trials.iter().map(Tried::new).collect();
+        let Some((index, Measured { bytes, .. })) = auto::best(&trials, goal) else {
+            let reasons = tried.iter().filter_map(|t| Some((t.name, t.out_of_reach.as_ref()?)));
+            let reasons: Vec<_> = reasons.map(|(name, why)| format!("{name}: {why}")).collect();
+            let how = if lessons.is_some() { "" } else { " without training" };
+            bail!("no method gets there{how}: {}", reasons.join("; "));
+        };
+        let choice = Trials {
+            chosen: tried[index].name,
+            tried,
+            held_out_images: network.held_out_count(),
+            original_held_out_accuracy: network.held_out_accuracy(weights)?,
+        };
+        let found = (trials[index].candidate.method, bytes.clone(), choice);
+        lessons.map_or(Ok(()), Lessons::finish)?;
+        Ok(found)
+    }
 }
 
 /// The words as a shell reads them again.
@@ -132,7 +160,7 @@ impl Choice {
             ("method", Align::Left),
             ("bytes", Align::Right),
             ("accuracy", Align::Right),
-            ("compress options", Align::Left),
+            ("weightspace options", Align::Left),
         ]);
         for tried in tried {
             table.push([
@@ -144,7 +172,12 @@ impl Choice {
             ]);
         }
         table.write(out, "")?;
-        writeln!(out, "\nmore accuracy at this size, by training:\n  {}", self.train_further)
+        match &self.train_further {
+            Some(command) => {
+                writeln!(out, "\nmore accuracy at this size, by training:\n  {command}")
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
+use serde_json::json;
 use weightspace::method::{self, METHODS};
 use weightspace::predictor::Original;
 use weightspace::quantize::Images;
@@ -23,9 +24,9 @@ use weightspace_core::{AtomicFile, StateDict};
 use weightspace_nn::Net;
 use weightspace_nn::data::{Preprocessing, Split};
 
-use self::auto::{Choice, path_word, shell_line};
+use self::auto::{Choice, Search, path_word, shell_line};
 use self::low_rank::LowRankArgs;
-use self::predictor::{Interrupted, PredictorArgs, Reconstructed};
+use self::predictor::{PredictorArgs, Reconstructed};
 use self::quantize::QuantizeArgs;
 pub use self::shared::DEFAULT_CALIBRATION;
 use self::shared::SharedArgs;
@@ -33,6 +34,7 @@ use self::subspace::RegressionArgs;
 use super::model::{ArchArgs, ArchChoice, Model};
 use super::progress::Bar;
 use super::setup::Setup;
+use super::training::{Lessons, Stopped, TrainingArgs};
 use super::{Global, Outcome, output, text};
 
 /// Compress a checkpoint into one small .wsp file
@@ -61,6 +63,8 @@ pub struct Compress {
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
     shared: SharedArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
     #[command(flatten)]
     quantize: QuantizeArgs,
     #[command(flatten)]
@@ -114,7 +118,24 @@ impl Compress {
         ];
         let others = of_methods.into_iter().filter(|(of, _)| MethodChoice::One(*of) != self.method);
         let misplaced = others.into_iter().find_map(|(_, flag)| flag);
-        misplaced.or_else(|| self.shared.first_misplaced(self.method))
+        misplaced
+            .or_else(|| self.shared.first_misplaced(self.method))
+            .or_else(|| self.idle_training())
+    }
+
+    /// The first option of training that is given and that the method does not have.
+    fn idle_training(&self) -> Option<&'static str> {
+        let TrainingArgs { train_epochs, teacher, augment } = &self.training;
+        let trains = match self.method {
+            MethodChoice::Auto => train_epochs.is_some(),
+            MethodChoice::One(method) => method == Method::Predictor,
+        };
+        let given = [
+            ("--train-epochs", train_epochs.is_some() && self.method != MethodChoice::Auto),
+            ("--teacher", teacher.is_some() && self.method != MethodChoice::Auto),
+            ("--augment", augment.is_some() && !trains),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 }
 
@@ -167,10 +188,10 @@ pub fn run(arguments: &Compress, global: &Global) -> anyhow::Result<Outcome> {
     match &arguments.output {
         Some(path) if !arguments.dry_run => match job.write(path, global) {
             Ok(report) => global.print(&report, |out| report.write(out))?,
-            Err(error) => match error.downcast_ref::<Interrupted>() {
-                Some(interrupted) => {
+            Err(error) => match error.downcast_ref::<Stopped>() {
+                Some(stopped) => {
                     // Nothing is left to be done when stderr is closed.
-                    let _ = writeln!(io::stderr(), "{interrupted}");
+                    let _ = writeln!(io::stderr(), "{stopped}");
                     return Ok(Outcome::Interrupted);
                 }
                 None => return Err(error),
@@ -255,7 +276,7 @@ impl<'a> Job<'a> {
         global: &Global,
     ) -> anyhow::Result<Encoded> {
         let shown = || self.model.path().display().to_string();
-        let Compress { arch, shared, predictor, subspace, .. } = self.arguments;
+        let Compress { arch, shared, training, predictor, subspace, force, .. } = self.arguments;
         let plain = |bytes| Encoded {
             bytes,
             method: header.method,
@@ -266,10 +287,14 @@ impl<'a> Job<'a> {
         Ok(match self.arguments.method {
             MethodChoice::Auto => {
                 let network = self.net.as_ref().zip(self.images()).context("--data is needed")?;
-                let chosen = auto::encode(shared, header, weights, network, global);
+                let lessons = self.lessons(path, header, global)?;
+                let search = Search { shared, header, weights, lessons };
+                let chosen = search.run(network, global);
                 let (method, bytes, trials) = chosen.with_context(shown)?;
                 let size = shared.target_bytes.unwrap_or(bytes.len() as u64);
-                let train_further = self.train_command(size, global)?;
+                let untrained = training.train_epochs.is_none();
+                let train_further = untrained.then(|| self.train_command(size, global));
+                let train_further = train_further.transpose()?;
                 let auto = Some(Choice { trials, train_further });
                 Encoded { method, auto, ..plain(bytes) }
             }
@@ -285,7 +310,8 @@ impl<'a> Job<'a> {
                 let net = self.net.clone().map_or_else(named, Ok)?;
                 let images = self.images();
                 let original = Original { header, net: &net, weights, images };
-                let product = predictor.encode(original, path, self.arguments.force, global);
+                let product =
+                    predictor.encode(original, shared, training.augment, path, *force, global);
                 let product = product.with_context(shown)?;
                 let predictor = Some(Reconstructed::of(&product));
                 Encoded { predictor, ..plain(product.bytes) }
@@ -294,6 +320,23 @@ impl<'a> Job<'a> {
                 plain(self.calibrated(header, weights, global).with_context(shown)?)
             }
         })
+    }
+
+    /// What methods that train need, if these are to take part.
+    fn lessons(
+        &self,
+        path: &Path,
+        header: &Header,
+        global: &Global,
+    ) -> anyhow::Result<Option<Lessons>> {
+        let Compress { training, shared, force, .. } = self.arguments;
+        let settings = json!({
+            "source_hash": header.source_hash, "arch": header.arch, "data": self.arguments.data,
+            "preprocessing": header.preprocessing, "target_bytes": shared.target_bytes,
+            "target_accuracy": shared.target_accuracy,
+            "images": self.images().map(|images| images.train.len()),
+        });
+        training.lessons(predictor::work_folder(path), *force, &settings, global)
     }
 
     /// The training images, if there are any.
@@ -433,7 +476,9 @@ impl<'a> Plan<'a> {
         let Job { arguments, model, net, header, .. } = job;
         let estimated_bytes = match header.method {
             Method::Subspace => arguments.subspace.estimated_bytes(net.as_ref()),
-            Method::Predictor => arguments.predictor.estimated_bytes(net.as_ref()),
+            Method::Predictor => {
+                arguments.predictor.estimated_bytes(&arguments.shared, net.as_ref())
+            }
             Method::LowRank => arguments.low_rank.estimated_bytes(&arguments.shared, model),
             _ => arguments.quantize.estimated_bytes(&arguments.shared, model),
         };

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
-use weightspace::predictor::{
-    self, Ordering, Original, PRESETS, PhaseObserver, Product, Recipe, RecipeError,
-};
+use weightspace::phases::PhaseObserver;
+use weightspace::predictor::{self, Ordering, Original, PRESETS, Product, Recipe, RecipeError};
 use weightspace::workplace::Workplace;
 use weightspace_core::predictor::{CoordinateScale, Encoding};
 use weightspace_nn::Net;
+use weightspace_nn::data::Augmentation;
 use weightspace_nn::train::{Observer, Progress};
 
+use super::shared::SharedArgs;
 use crate::cli::Global;
 use crate::cli::interruption::Interruption;
 use crate::cli::progress::Bar;
+use crate::cli::training::Stopped;
 
 /// The predictor, and its training.
 #[derive(Args)]
@@ -25,7 +27,7 @@ pub struct PredictorArgs {
     /// What the other options begin with [default: small]
     #[arg(long, value_name = "NAME", value_parser = preset_parser())]
     preset: Option<String>,
-    /// Hidden units of the predictor
+    /// Hidden units of the predictor [default: the preset's, or what --target-bytes has place for]
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u16).range(1..))]
     width: Option<u16>,
     /// Order of the kernels: identity, free, axes, in-filter or cross-filter
@@ -57,7 +59,8 @@ pub struct PredictorArgs {
     #[arg(long, value_name = "N")]
     distill_epochs: Option<u32>,
     /// Bits of the predictor's weights in the file
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16))]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=16),
+          conflicts_with_all = ["target_bytes", "target_accuracy"])]
     predictor_bits: Option<u8>,
     /// Weights that are 0 stay so: the file holds where they are
     #[arg(long)]
@@ -90,7 +93,7 @@ impl PredictorArgs {
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
-    fn recipe(&self) -> Recipe {
+    fn recipe(&self, shared: &SharedArgs) -> Recipe {
         let name = self.preset.as_deref().unwrap_or("small");
         let mut recipe = Recipe::preset(name).unwrap_or_default();
         recipe.model.hidden = self.width.map_or(recipe.model.hidden, usize::from);
@@ -103,13 +106,19 @@ impl PredictorArgs {
         recipe.rounds = self.rounds.unwrap_or(recipe.rounds);
         recipe.epochs = self.distill_epochs.unwrap_or(recipe.epochs);
         recipe.bits = self.predictor_bits.unwrap_or(recipe.bits);
+        recipe.target_bytes = shared.target_bytes;
+        recipe.target_accuracy = shared.target_accuracy;
+        recipe.fit_width = shared.target_bytes.is_some() && self.width.is_none();
         recipe
     }
 
     /// Bytes of the file that these options lead to, but for the order and for what entropy coding saves.
-    pub fn estimated_bytes(&self, net: Option<&Net>) -> u64 {
+    pub fn estimated_bytes(&self, shared: &SharedArgs, net: Option<&Net>) -> u64 {
         const NAMES: u64 = 2000;
-        let recipe = self.recipe();
+        let recipe = self.recipe(shared);
+        if let Some(target) = recipe.target_bytes {
+            return target;
+        }
         let hidden = recipe.model.hidden as u64;
         let layers = recipe.model.layers as u64;
         let coefficients = (layers - 2) * hidden * hidden + 250 * hidden;
@@ -126,25 +135,24 @@ impl PredictorArgs {
     pub fn encode(
         &self,
         original: Original<'_>,
+        shared: &SharedArgs,
+        augmentation: Option<Augmentation>,
         output: &Path,
         anew: bool,
         global: &Global,
     ) -> anyhow::Result<Product> {
-        let recipe = self.recipe();
-        let folder = self.work.clone().unwrap_or_else(|| {
-            let mut name = output.as_os_str().to_owned();
-            name.push(".work");
-            name.into()
-        });
+        let mut recipe = self.recipe(shared);
+        recipe.augmentation = augmentation.unwrap_or_default();
+        let folder = self.work.clone().unwrap_or_else(|| work_folder(output));
         let place = Workplace::new(folder, anew);
         let mut watch = Watch::new(global)?;
         let name = || original.net.arch().to_owned();
         let made = predictor::compress(original, &recipe, global.seed(), Some(&place), &mut watch);
         drop(watch);
         let product = made.map_err(|error| match error {
-            RecipeError::Interrupted { phase, step, total } => {
+            RecipeError::Interrupted(interrupted) => {
                 let folder = place.path().to_owned();
-                anyhow::Error::new(Interrupted { folder, phase, step, total })
+                anyhow::Error::new(Stopped { folder, interrupted })
             }
             error => anyhow::Error::new(error).context(name()),
         })?;
@@ -197,14 +205,11 @@ impl Reconstructed {
     }
 }
 
-/// Somebody wanted the work to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: interrupted in {phase} after step {step} of {total}; the same command continues", folder.display())]
-pub struct Interrupted {
-    folder: PathBuf,
-    phase: String,
-    step: u64,
-    total: u64,
+/// Where the work on a file is kept until it is written.
+pub fn work_folder(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".work");
+    name.into()
 }
 
 /// A bar for every phase of training; stops when Ctrl-C is pressed.

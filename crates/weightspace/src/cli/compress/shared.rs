@@ -12,12 +12,12 @@ pub const DEFAULT_CALIBRATION: usize = 512;
 
 /// What more than one method can be told.
 #[derive(Args)]
-#[command(next_help_heading = "Options of the methods auto, quantize and low-rank")]
+#[command(next_help_heading = "Options of several methods (all but subspace)")]
 pub struct SharedArgs {
-    /// Largest size of the file
+    /// Largest size of the file: auto, quantize, low-rank, predictor
     #[arg(long, value_name = "N")]
     pub target_bytes: Option<u64>,
-    /// Smallest accuracy on held-out training images, as a fraction
+    /// Smallest accuracy on held-out training images, as a fraction: of the smallest file that has it
     #[arg(long, value_name = "A", value_parser = fraction, requires = "data",
           conflicts_with = "target_bytes")]
     pub target_accuracy: Option<f64>,
@@ -49,11 +49,12 @@ impl SharedArgs {
             ("--calibrate", self.calibrate.is_some()),
             ("--no-fold", self.no_fold),
         ];
-        let takes = match method {
+        let takes = |name: &str| match method {
             MethodChoice::Auto => true,
+            MethodChoice::One(Method::Predictor) => name.starts_with("--target"),
             MethodChoice::One(method) => matches!(method, Method::Quantize | Method::LowRank),
         };
-        given.into_iter().find(|(_, given)| *given && !takes).map(|(name, _)| name)
+        given.into_iter().find(|(name, given)| *given && !takes(name)).map(|(name, _)| name)
     }
 
     /// What is done before a target matters, with as many images as are the method's `default`.

@@ -1,16 +1,19 @@
 //! All phases of a predictor's training as one recipe, from a network to a file.
 
 mod phases;
+mod size;
 
-pub use phases::{Original, PhaseObserver, compress};
+pub use phases::{Original, compress, follow};
 use serde::{Deserialize, Serialize};
 use weightspace_core::container::WspError;
 use weightspace_core::predictor::{CoordinateScale, Encoding, PredictorError};
+use weightspace_nn::data::Augmentation;
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::optim::{AdamW, Muon, OptimizerConfig, Ranger};
 use weightspace_nn::train::TrainError;
 
 use super::{ModelConfig, Ordering, ReconstructionConfig, TargetConfig, TargetError, TuningError};
+use crate::phases::{Interrupted, PhaseError};
 use crate::subspace::EncodeError;
 use crate::workplace::WorkplaceError;
 
@@ -38,8 +41,22 @@ pub struct Recipe {
     pub epochs: u32,
     /// The second phase's learning rate, of Adam.
     pub learning_rate: f64,
-    /// Bits of the predictor's weights in the file, 2 to 16.
+    /// Random changes of images.
+    pub augmentation: Augmentation,
+    /// Images that are held out from training [default: a tenth].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<usize>,
+    /// Bits of the predictor's weights in the file, 2 to 16, where there is no target.
     pub bits: u8,
+    /// Largest size of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bytes: Option<u64>,
+    /// Smallest accuracy on held-out images, which the smallest file that has it meets; needs images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_accuracy: Option<f64>,
+    /// With `target_bytes`, as many hidden units as that has place for, and not those of the model.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fit_width: bool,
 }
 
 /// A recipe by name: an entry of the table.
@@ -88,7 +105,12 @@ impl Default for Recipe {
             rounds: 1,
             epochs: 20,
             learning_rate: 1e-4,
+            augmentation: Augmentation::default(),
+            held_out: None,
             bits: 8,
+            target_bytes: None,
+            target_accuracy: None,
+            fit_width: false,
         }
     }
 }
@@ -159,16 +181,15 @@ pub enum RecipeError {
     /// Rounds, and nothing that tells which is best.
     #[error("progressive rounds need images, by which the best reconstruction is known")]
     NoImages,
+    /// A target of accuracy, and nothing that tells how accurate a file is.
+    #[error("a target of accuracy needs images, by which it is known")]
+    NoAccuracy,
+    /// The target cannot be met.
+    #[error("{0}")]
+    OutOfReach(String),
     /// The observer wanted training to stop.
-    #[error("interrupted in the phase {phase:?} after step {step} of {total}")]
-    Interrupted {
-        /// The phase.
-        phase: String,
-        /// Steps of it that are done.
-        step: u64,
-        /// Steps that it has.
-        total: u64,
-    },
+    #[error(transparent)]
+    Interrupted(Interrupted),
     /// The folder of the work cannot be used.
     #[error(transparent)]
     Workplace(#[from] WorkplaceError),
@@ -186,7 +207,7 @@ pub enum RecipeError {
     Engine(#[from] EngineError),
     /// The reconstruction cannot be trained on.
     #[error(transparent)]
-    Tuning(#[from] TuningError),
+    Tuning(TuningError),
     /// The file cannot be made.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -195,11 +216,31 @@ pub enum RecipeError {
     Format(#[from] WspError),
 }
 
+impl From<PhaseError> for RecipeError {
+    fn from(error: PhaseError) -> Self {
+        match error {
+            PhaseError::Interrupted(interrupted) => RecipeError::Interrupted(interrupted),
+            PhaseError::Train(error) => RecipeError::Train(error),
+        }
+    }
+}
+
+impl From<TuningError> for RecipeError {
+    fn from(error: TuningError) -> Self {
+        match error {
+            TuningError::OutOfReach { .. } => RecipeError::OutOfReach(error.to_string()),
+            error => RecipeError::Tuning(error),
+        }
+    }
+}
+
 /// What came of a recipe.
 #[derive(Clone, Debug)]
 pub struct Product {
     /// The bytes of the file.
     pub bytes: Vec<u8>,
+    /// Hidden units of the predictor.
+    pub hidden: usize,
     /// Number of coefficients of the predictor.
     pub coefficients: usize,
     /// Number of predicted weights.

@@ -7,29 +7,21 @@ use weightspace_nn::comm::Part;
 use weightspace_nn::optim::{Adam, OptimizerConfig};
 use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::{
-    CheckpointPolicy, Classification, DistillationConfig, Ending, Observer, Parameterization,
-    RunFolder, Silent, Task, TrainConfig, Trainer,
+    Classification, DistillationConfig, Parameterization, Task, TrainConfig, Trainer,
 };
 use weightspace_nn::{Engine, Net};
 
-use super::{Product, Recipe, RecipeError, RoundScore};
+use super::{Product, Recipe, RecipeError, RoundScore, size};
+use crate::phases::{PhaseObserver, PhasePlace, run_phase};
 use crate::predictor::{
     Model, ModelConfig, Others, PredictedWeights, Reconstructed, Reconstruction, Round, Target,
-    TuningConfig, TuningPlan, VECTOR_BITS, encode, inner_tensors, progressive,
+    TuningPlan, VECTOR_BITS, encode, inner_tensors, progressive,
 };
 use crate::quantize::Images;
 use crate::workplace::Workplace;
 
 /// Bits with which rounding changes next to nothing.
 const LOSSLESS_BITS: u8 = 16;
-
-/// Watches the phases of a recipe.
-pub trait PhaseObserver: Observer {
-    /// A phase begins, or continues after so many steps.
-    fn phase(&mut self, _name: &str, _step: u64) {}
-}
-
-impl PhaseObserver for Silent {}
 
 /// The network that becomes a file.
 #[derive(Clone, Copy)]
@@ -57,9 +49,7 @@ pub fn compress(
     observer: &mut dyn PhaseObserver,
 ) -> Result<Product, RecipeError> {
     recipe.check(original.images.is_some())?;
-    let Original { header, net, weights, images } = original;
-    let target = Target::new(net, weights, &recipe.target)?;
-    let model = Model::new(target.grid(), target.head(), &recipe.model)?;
+    let Original { header, net, images, .. } = original;
     if let Some(place) = place {
         place.claim(&json!({
             "recipe": recipe, "seed": seed, "source_hash": header.source_hash, "arch": net.arch(),
@@ -67,21 +57,33 @@ pub fn compress(
             "images": images.map(|images| images.train.len()),
         }))?;
     }
+    let place = PhasePlace { folder: place.map(Workplace::path), prefix: "" };
+    follow(original, recipe, seed, place, observer)
+}
+
+/// The same in a folder of phases that is claimed already.
+///
+/// # Errors
+/// As [`compress`].
+pub fn follow(
+    original: Original<'_>,
+    recipe: &Recipe,
+    seed: u64,
+    place: PhasePlace<'_>,
+    observer: &mut dyn PhaseObserver,
+) -> Result<Product, RecipeError> {
+    recipe.check(original.images.is_some())?;
+    let Original { net, weights, .. } = original;
+    let target = Target::new(net, weights, &recipe.target)?;
+    let model = size::model(net, &target, recipe)?;
     let mut phases = Phases { original, recipe, seed, place, observer };
     let rounds = phases.reconstruct(&model, &target)?;
     // The first of equals.
     let best = rounds.iter().rev().max_by(|a, b| a.score.total_cmp(&b.score));
     let best = best.expect("at least one round");
-    let images = images.filter(|_| recipe.epochs > 0);
-    let bits = if images.is_some() { LOSSLESS_BITS } else { recipe.bits };
-    let inner = inner_tensors(&model, &best.coefficients, bits);
-    let mut bytes = encode(header, net, &target, &model, inner, target.state_dict(), VECTOR_BITS)?;
-    if let Some(images) = images {
-        let file = WspFile::from_bytes("the reconstruction", bytes)?;
-        bytes = phases.distil(images, &file)?;
-    }
     Ok(Product {
-        bytes,
+        bytes: phases.file(&model, &target, &best.coefficients)?,
+        hidden: model.hidden(),
         coefficients: best.coefficients.len(),
         predicted: target.element_count(),
         error: target.rmse(&best.weights),
@@ -107,6 +109,9 @@ impl Recipe {
         if rounds > 1 && !with_images {
             return Err(RecipeError::NoImages);
         }
+        if self.target_accuracy.is_some() && !with_images {
+            return Err(RecipeError::NoAccuracy);
+        }
         Ok(())
     }
 }
@@ -115,7 +120,7 @@ struct Phases<'a, 'o> {
     original: Original<'a>,
     recipe: &'a Recipe,
     seed: u64,
-    place: Option<&'a Workplace>,
+    place: PhasePlace<'a>,
     observer: &'o mut dyn PhaseObserver,
 }
 
@@ -137,7 +142,10 @@ impl Phases<'_, '_> {
             self.reconstruct_once(model, target, &name, seed)
         };
         let score = |weights: &[f32]| match images {
-            Some(images) => held_out_accuracy(original.net, target, images, weights),
+            Some(images) => {
+                let weights = target.with_weights(weights.to_vec());
+                held_out_accuracy(original.net, images, recipe, weights.state_dict())
+            }
             None => Ok(-target.rmse(weights)),
         };
         progressive(target, &seeds, recipe.rounds as usize, reconstruct, score)
@@ -165,25 +173,61 @@ impl Phases<'_, '_> {
         Ok(Reconstructed { coefficients, weights })
     }
 
+    /// The file of a reconstruction: where there are images, of what distillation makes of it.
+    fn file(
+        &mut self,
+        model: &Model,
+        target: &Target,
+        coefficients: &[f32],
+    ) -> Result<Vec<u8>, RecipeError> {
+        let Original { header, net, images, .. } = self.original;
+        let recipe = self.recipe;
+        let images = images.filter(|_| recipe.epochs > 0);
+        let has_target = recipe.target_bytes.is_some() || recipe.target_accuracy.is_some();
+        let bits = if images.is_some() || has_target { LOSSLESS_BITS } else { recipe.bits };
+        let inner = inner_tensors(model, coefficients, bits);
+        let bytes = encode(header, net, target, model, inner, target.state_dict(), VECTOR_BITS)?;
+        if !has_target && images.is_none() {
+            return Ok(bytes);
+        }
+        let file = || WspFile::from_bytes("the reconstruction", bytes.clone());
+        let bytes = match (images, recipe.target_accuracy) {
+            (None, None) => return size::rounded(self.original, &file()?, recipe.target_bytes),
+            (None, Some(_)) => bytes,
+            (Some(images), _) => self.distil(images, &file()?)?,
+        };
+        match (recipe.target_accuracy, self.original.images) {
+            (Some(accuracy), Some(images)) => {
+                size::for_accuracy(self.original, bytes, accuracy, |weights| {
+                    held_out_accuracy(net, images, recipe, weights)
+                })
+            }
+            _ => Ok(bytes),
+        }
+    }
+
     /// The second phase: trains a predictor, rounded as it is to be in the end; returns the file.
     fn distil(&mut self, images: Images<'_>, file: &WspFile) -> Result<Vec<u8>, RecipeError> {
         let Original { header, net, weights, .. } = self.original;
-        let (bits, vector_bits) = (self.recipe.bits, VECTOR_BITS);
-        let tuning = TuningConfig { bits, vector_bits, ..TuningConfig::default() };
+        let recipe = self.recipe;
+        let bits = if recipe.target_accuracy.is_some() { LOSSLESS_BITS } else { recipe.bits };
+        let tuning = size::tuning(bits, recipe.target_bytes);
         let plan = TuningPlan::new(net, header, weights, file, &tuning)?;
         let teacher = Engine::new(net, weights)?;
         let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
-        let adam = Adam { learning_rate: self.recipe.learning_rate, ..Adam::default() };
+        let adam = Adam { learning_rate: recipe.learning_rate, ..Adam::default() };
         let config = TrainConfig {
-            epochs: self.recipe.epochs,
+            epochs: recipe.epochs,
             seed: self.seed,
             freeze_statistics: true,
+            augmentation: recipe.augmentation,
             optimizer: OptimizerConfig::Adam(adam),
             schedule: Schedule::Cosine { minimum: 0.0, warmup: None },
             distillation: Some(distillation),
             ..TrainConfig::default()
         };
-        let task = classification(net, images, &config)?.with_teacher(&teacher, distillation)?;
+        let task = classification(net, images, recipe, &config)?;
+        let task = task.with_teacher(&teacher, distillation)?;
         let method = plan.parameterization(net, &tuning, config.threads);
         let running = plan.running().clone();
         let mut trainer = Trainer::new(Box::new(task), Box::new(method), running, config)?;
@@ -192,54 +236,25 @@ impl Phases<'_, '_> {
     }
 }
 
-/// The images of a training, of which a tenth is held out.
+/// The images of a training, of which a part is held out.
 fn classification<'a>(
     net: &'a Net,
     images: Images<'a>,
+    recipe: &Recipe,
     config: &TrainConfig,
 ) -> Result<Classification<'a>, RecipeError> {
-    let held_out = images.train.len() / 10;
+    let held_out = recipe.held_out.unwrap_or(images.train.len() / 10);
     Ok(Classification::new(net, images.train, images.preprocessing, held_out, config)?)
 }
 
 /// Share of the held-out images that a network with these weights names rightly.
 fn held_out_accuracy(
     net: &Net,
-    target: &Target,
     images: Images<'_>,
-    weights: &[f32],
+    recipe: &Recipe,
+    weights: &StateDict,
 ) -> Result<f64, RecipeError> {
-    let task = classification(net, images, &TrainConfig::default())?;
-    let score = task.evaluate(target.with_weights(weights.to_vec()).state_dict(), Part::WHOLE)?;
+    let task = classification(net, images, recipe, &TrainConfig::default())?;
+    let score = task.evaluate(weights, Part::WHOLE)?;
     Ok(score.map_or(0.0, |score| score.accuracy()))
-}
-
-/// Runs a phase from where it was to its end.
-fn run_phase(
-    place: Option<&Workplace>,
-    name: &str,
-    trainer: &mut Trainer<'_>,
-    observer: &mut dyn PhaseObserver,
-) -> Result<(), RecipeError> {
-    let ending = match place {
-        None => {
-            observer.phase(name, 0);
-            trainer.run(observer)?
-        }
-        Some(place) => {
-            let path = place.path().join(name);
-            let mut folder = RunFolder::open(&path, CheckpointPolicy::default())?;
-            folder.restore(trainer)?;
-            observer.phase(name, trainer.step_count());
-            trainer.run_in(&mut folder, observer)?
-        }
-    };
-    match ending {
-        Ending::Finished => Ok(()),
-        Ending::Interrupted => Err(RecipeError::Interrupted {
-            phase: name.to_owned(),
-            step: trainer.step_count(),
-            total: trainer.total_steps(),
-        }),
-    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct AwareConfig {
     /// Largest size of the file.
     pub target_bytes: u64,
-    /// Steps in units of those with which post-training quantisation meets the target. Below 1 more weights
+    /// Steps in units of those with which the file has its target size before training. Below 1 more weights
     /// become zero for the same bytes.
     pub step_factor: f64,
     /// Price of a bit, in squared steps, when a weight is rounded.

@@ -4,8 +4,8 @@
 //! its bits (entropy-constrained quantisation, Chou et al. 1989); backward, its gradient is that of the rounded
 //! weight (Bengio et al. 2013) and of the bits of the file, whose price rises and falls with the distance to the target.
 //!
-//! Steps come from post-training quantisation to the same number of bytes, and so does the start: the original's
-//! weights as they are when batch normalisations are folded, so that one step suits all channels of a
+//! Steps come from post-training quantisation to the same number of bytes, scaled so that training begins at that
+//! size. The start is the original's weights as they are when batch normalisations are folded, so that one step suits all channels of a
 //! layer. The normalisations themselves go on living: see [`equalise`].
 
 mod coder;
@@ -15,6 +15,7 @@ mod file;
 mod parameterization;
 mod plan;
 mod rate;
+mod recipe;
 mod rounding;
 
 pub(crate) use coder::bits as coder_bits;
@@ -24,4 +25,5 @@ pub use file::{Rounded, encode};
 pub use parameterization::QuantizationAware;
 pub use plan::AwarePlan;
 pub(crate) use plan::MARGIN;
+pub use recipe::{AwareError, AwareRecipe, Lesson, train};
 pub use rounding::{RatePrices, RoundedPart, Rounding, smallest_price};

@@ -15,6 +15,11 @@ use crate::quantize::{self, Images, Options, Progress, QuantizeError, Target};
 /// Part of the target that training aims for: it does not hit exactly.
 pub(crate) const MARGIN: f64 = 0.99;
 
+/// Smallest and largest scale of steps that is tried for a target, and times that this interval is halved, by its
+/// logarithm.
+const SCALES: (f64, f64) = (0.1, 2.0);
+const HALVINGS: usize = 10;
+
 /// What training begins with.
 #[derive(Clone, Debug)]
 pub struct AwarePlan {
@@ -43,33 +48,50 @@ impl AwarePlan {
         let target = Target::Bytes(config.target_bytes);
         let options = Options { target, fold: true, calibrate: config.calibrate, seed };
         let steps = quantize::steps(header, original, net, images, &options, progress)?;
-        let scaled = |(name, step)| (name, step * config.step_factor as f32);
-        let steps = steps.into_iter().map(scaled).collect();
         let start = equalise(net, original)?;
         let mut plan = AwarePlan { start, steps, target_bits: 1.0 };
-        plan.target_bits = plan.bits_for(net, header, config)?;
+        plan.meet(net, header, config)?;
         Ok(plan)
     }
 
-    /// What integers may cost in the file so that it has the target's size: from the file in which all are 0.
-    fn bits_for(
-        &self,
+    /// Scales steps so that the start, rounded as in training, has the target's size, and finds what integers may
+    /// cost in the file: from the one in which all are 0.
+    fn meet(
+        &mut self,
         net: &Net,
         header: &Header,
         config: &AwareConfig,
-    ) -> Result<f64, QuantizeError> {
+    ) -> Result<(), QuantizeError> {
         let state = ModelState::from_state_dict(net, &self.start);
         let state = state.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
-        let method = self.parameterization(net, config, state.weights.clone());
-        let mut rounded = self.rounded(&method, &state.weights, config.rounding_price);
-        rounded.values_mut().for_each(|tensor| tensor.integers.fill(0));
-        let rest = encode(net, header, &self.start, &rounded, config.vector_bits)?.len() as f64;
+        let of_scale = |scale: f64, weights: bool| -> Result<(Self, f64), QuantizeError> {
+            let scaled = |(name, step): (&String, &f32)| (name.clone(), step * scale as f32);
+            let plan = AwarePlan { steps: self.steps.iter().map(scaled).collect(), ..self.clone() };
+            let method = plan.parameterization(net, config, state.weights.clone());
+            let mut rounded = plan.rounded(&method, &state.weights, config.rounding_price);
+            if !weights {
+                rounded.values_mut().for_each(|tensor| tensor.integers.fill(0));
+            }
+            let file = encode(net, header, &plan.start, &rounded, config.vector_bits)?;
+            Ok((plan, file.len() as f64))
+        };
         let target = MARGIN * config.target_bytes as f64;
+        let (_, rest) = of_scale(1.0, false)?;
         if target <= rest {
             let text = format!("a file without weights has {rest} bytes already");
             return Err(QuantizeError::OutOfReach(text));
         }
-        Ok(8.0 * (target - rest))
+        let (mut low, mut high) = SCALES;
+        for _ in 0..HALVINGS {
+            let middle = f64::sqrt(low * high);
+            match of_scale(middle, true)?.1 > target {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        (*self, _) = of_scale(high * config.step_factor, true)?;
+        self.target_bits = 8.0 * (target - rest);
+        Ok(())
     }
 
     /// The parameterization of training.

@@ -1,12 +1,21 @@
-//! Files for a target from every method that needs no training, side by side: held-out training
-//! images, never test images, say which is best.
+//! Files for a target from every method, side by side: held-out training images, never test images, say which is
+//! best. Methods that train take part if they are told for how long.
+
+mod candidates;
+mod training;
 
 use std::sync::OnceLock;
 
-use weightspace_core::container::{self, Coding, Header, Method, WspError, WspFile};
+use weightspace_core::WspError;
+use weightspace_core::container::{Header, WspFile};
 
-use crate::low_rank::{self, Decomposed, FactorType, LowRankError};
-use crate::quantize::{self, Prepared, Progress, QuantizeError};
+use crate::low_rank::{Decomposed, LowRankError};
+use crate::phases::{Interrupted, PhaseError};
+use crate::predictor::RecipeError;
+use crate::quantize::aware::AwareError;
+use crate::quantize::{Prepared, Progress, QuantizeError};
+pub use candidates::{CANDIDATES, Candidate};
+pub use training::Training;
 
 /// What a file is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,51 +25,6 @@ pub enum Goal {
     /// The smallest whose accuracy on held-out training images is at least this fraction.
     Accuracy(f64),
 }
-
-/// Tensors of a file with their codings.
-type Tensors = Result<Vec<(String, Coding)>, AutoError>;
-
-/// A way to make files: an entry of the table.
-pub struct Candidate {
-    /// Name, also of its curve.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub title: &'static str,
-    /// The options of `weightspace compress` that do the same.
-    pub options: &'static str,
-    /// The method of its files.
-    pub method: Method,
-    tensors: fn(&Session, &Header, Goal, Progress) -> Tensors,
-}
-
-/// Every candidate; of equally good ones the first is taken. A new one is one entry here.
-pub static CANDIDATES: [Candidate; 3] = [
-    Candidate {
-        name: "quantize",
-        title: "Bits shared out by sensitivity",
-        options: "--method quantize",
-        method: Method::Quantize,
-        tensors: quantized,
-    },
-    Candidate {
-        name: "low-rank-int8",
-        title: "Factors of 8 bits",
-        options: "--method low-rank --factors int8",
-        method: Method::LowRank,
-        tensors: |session, header, goal, progress| {
-            factored(session, header, goal, FactorType::Int8, progress)
-        },
-    },
-    Candidate {
-        name: "low-rank-f16",
-        title: "Factors of half precision",
-        options: "--method low-rank --factors f16",
-        method: Method::LowRank,
-        tensors: |session, header, goal, progress| {
-            factored(session, header, goal, FactorType::F16, progress)
-        },
-    },
-];
 
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +39,15 @@ pub enum AutoError {
     /// Factors do not work.
     #[error(transparent)]
     LowRank(LowRankError),
+    /// Training on a grid does not work.
+    #[error(transparent)]
+    Aware(AwareError),
+    /// A predictor does not work.
+    #[error(transparent)]
+    Predictor(RecipeError),
+    /// Training was to stop.
+    #[error(transparent)]
+    Interrupted(Interrupted),
     /// The file cannot be made.
     #[error(transparent)]
     Container(#[from] WspError),
@@ -100,16 +73,50 @@ impl From<LowRankError> for AutoError {
     }
 }
 
+impl From<AwareError> for AutoError {
+    fn from(error: AwareError) -> Self {
+        match error {
+            AwareError::Quantize(error) => error.into(),
+            AwareError::Phase(PhaseError::Interrupted(interrupted)) => {
+                AutoError::Interrupted(interrupted)
+            }
+            error => AutoError::Aware(error),
+        }
+    }
+}
+
+impl From<RecipeError> for AutoError {
+    fn from(error: RecipeError) -> Self {
+        match error {
+            RecipeError::OutOfReach(reason) => AutoError::OutOfReach(reason),
+            RecipeError::Interrupted(interrupted) => AutoError::Interrupted(interrupted),
+            error => AutoError::Predictor(error),
+        }
+    }
+}
+
 /// A network and what its candidates have found out about it, for as many files as are wanted.
 pub struct Session<'a> {
     network: &'a Prepared<'a>,
+    training: Option<Training<'a>>,
     decomposed: OnceLock<Decomposed<'a>>,
 }
 
 impl<'a> Session<'a> {
-    /// Nothing is found out yet.
+    /// Nothing is found out yet, and no candidate trains.
     pub fn new(network: &'a Prepared<'a>) -> Self {
-        Session { network, decomposed: OnceLock::new() }
+        Session { network, training: None, decomposed: OnceLock::new() }
+    }
+
+    /// The same with candidates that train.
+    pub fn with_training(self, training: Training<'a>) -> Self {
+        Session { training: Some(training), ..self }
+    }
+
+    /// The candidates that take part, in the order of the table.
+    pub fn candidates(&self) -> impl Iterator<Item = &'static Candidate> {
+        let trains = self.training.is_some();
+        CANDIDATES.iter().filter(move |candidate| trains || !candidate.trains)
     }
 
     fn decomposed(&self, progress: Progress<'_>) -> Result<&Decomposed<'a>, LowRankError> {
@@ -120,7 +127,7 @@ impl<'a> Session<'a> {
         Ok(self.decomposed.get_or_init(|| decomposed))
     }
 
-    /// What every candidate makes of the goal, in the order of the table.
+    /// What every candidate that takes part makes of the goal, in the order of the table.
     ///
     /// # Errors
     /// If a candidate fails for another reason than that the goal is out of its reach.
@@ -141,53 +148,8 @@ impl<'a> Session<'a> {
             };
             Ok(Trial { candidate, outcome })
         };
-        CANDIDATES.iter().map(trial).collect()
+        self.candidates().map(trial).collect()
     }
-}
-
-impl Candidate {
-    /// The bytes of a file; its header says the candidate's method and otherwise what `header` says.
-    ///
-    /// # Errors
-    /// If the goal is out of reach, or the network and the images do not suit the method.
-    pub fn file(
-        &self,
-        session: &Session<'_>,
-        header: &Header,
-        goal: Goal,
-        progress: Progress<'_>,
-    ) -> Result<Vec<u8>, AutoError> {
-        let header = Header { method: self.method, ..header.clone() };
-        let tensors = (self.tensors)(session, &header, goal, progress)?;
-        Ok(container::encode(&header, &tensors)?)
-    }
-}
-
-fn quantized(
-    session: &Session<'_>,
-    header: &Header,
-    goal: Goal,
-    progress: Progress<'_>,
-) -> Tensors {
-    let target = match goal {
-        Goal::Bytes(bytes) => quantize::Target::Bytes(bytes),
-        Goal::Accuracy(accuracy) => quantize::Target::Accuracy(accuracy),
-    };
-    Ok(session.network.compress(header, target, progress)?)
-}
-
-fn factored(
-    session: &Session<'_>,
-    header: &Header,
-    goal: Goal,
-    factors: FactorType,
-    progress: Progress<'_>,
-) -> Tensors {
-    let target = match goal {
-        Goal::Bytes(bytes) => low_rank::Target::Bytes(bytes),
-        Goal::Accuracy(accuracy) => low_rank::Target::Accuracy(accuracy),
-    };
-    Ok(session.decomposed(progress)?.compress(header, target, factors, progress)?)
 }
 
 /// What a candidate made.
@@ -250,13 +212,5 @@ mod tests {
         let equal = [None, Some((8, 0.6)), Some((8, 0.6))];
         assert_eq!((best(bytes, equal), best(accuracy, equal)), (Some(1), Some(1)));
         assert_eq!(best(bytes, [None, None, None]), None);
-    }
-
-    #[test]
-    fn candidates_have_names_of_their_own() {
-        for (index, candidate) in CANDIDATES.iter().enumerate() {
-            assert!(CANDIDATES[..index].iter().all(|other| other.name != candidate.name));
-            assert!(candidate.options.starts_with("--method "), "{}", candidate.options);
-        }
     }
 }

@@ -1,0 +1,134 @@
+//! A network's way onto the grid of a file, from beginning to end.
+
+use serde::Serialize;
+use weightspace_core::StateDict;
+use weightspace_core::container::Header;
+use weightspace_nn::data::Augmentation;
+use weightspace_nn::optim::{OptimizerConfig, Sgd};
+use weightspace_nn::schedule::Schedule;
+use weightspace_nn::train::{Classification, DistillationConfig, TrainConfig, TrainError, Trainer};
+use weightspace_nn::{Engine, ModelState, Net};
+
+use super::{AwareConfig, AwarePlan};
+use crate::phases::{PhaseError, PhaseObserver, PhasePlace, Reporting, run_phase};
+use crate::quantize::{Images, Progress, QuantizeError};
+
+/// How a trained network is trained on the grid of a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AwareRecipe {
+    /// What the file is to be.
+    pub grid: AwareConfig,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images of a batch.
+    pub batch: usize,
+    /// The highest learning rate, of gradient descent with momentum.
+    pub learning_rate: f64,
+    /// Random changes of images.
+    pub augmentation: Augmentation,
+    /// How the teacher's logits and the labels count.
+    pub distillation: DistillationConfig,
+    /// Images that are held out from training.
+    pub held_out: usize,
+    /// Seed of calibration and training.
+    pub seed: u64,
+}
+
+impl Default for AwareRecipe {
+    /// A rate at which networks with normalisations and small ones without do well, and a third of the epochs with
+    /// which docs/results.md was measured.
+    fn default() -> Self {
+        AwareRecipe {
+            grid: AwareConfig::default(),
+            epochs: 10,
+            batch: 128,
+            learning_rate: 0.01,
+            augmentation: Augmentation::default(),
+            distillation: DistillationConfig { temperature: 2.0, alpha: 0.9, features: 0.0 },
+            held_out: 0,
+            seed: 0,
+        }
+    }
+}
+
+/// Who learns from whom, and what.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// What the file will say about the network.
+    pub header: &'a Header,
+    /// What it computes.
+    pub net: &'a Net,
+    /// Its weights.
+    pub weights: &'a StateDict,
+    /// The images.
+    pub images: Images<'a>,
+    /// Whose logits it learns.
+    pub teacher: &'a Engine,
+}
+
+/// Why training on a grid has no file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AwareError {
+    /// Steps cannot be found, or the target is out of reach.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// Training was interrupted, or diverged.
+    #[error(transparent)]
+    Phase(#[from] PhaseError),
+    /// Network, images and teacher do not fit together.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+/// Trains a network on the grid of a file of the recipe's size, and returns the file. In `place` it
+/// goes on if it is interrupted.
+///
+/// # Errors
+/// If settings, network and images do not fit together, the target is out of reach, or training is interrupted or
+/// diverges.
+pub fn train(
+    lesson: Lesson<'_>,
+    recipe: &AwareRecipe,
+    place: PhasePlace<'_>,
+    progress: Progress<'_>,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Vec<u8>, AwareError> {
+    let Lesson { header, net, weights, images, teacher } = lesson;
+    let AwareRecipe { grid, seed, .. } = recipe;
+    let plan = AwarePlan::new(net, header, weights, images, grid, *seed, progress)?;
+    let start = ModelState::from_state_dict(net, &plan.start);
+    let start = start.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
+    let mut config = recipe.train_config();
+    config.freeze_statistics = start.is_folded(net);
+    let Images { train, preprocessing } = images;
+    let task = Classification::new(net, train, preprocessing, recipe.held_out, &config)?
+        .with_teacher(teacher, recipe.distillation)?;
+    let method = plan.parameterization(net, grid, start.weights);
+    let mut trainer = Trainer::new(Box::new(task), Box::new(method), start.running, config)?;
+    let observer: &mut dyn PhaseObserver = &mut Reporting::new(progress, should_stop);
+    run_phase(place, "training", &mut trainer, observer)?;
+    let running = trainer.result().running;
+    Ok(plan.encode(net, header, grid, trainer.result_coefficients(), &running)?)
+}
+
+impl AwareRecipe {
+    fn train_config(&self) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs,
+            batch: self.batch,
+            seed: self.seed,
+            augmentation: self.augmentation,
+            optimizer: OptimizerConfig::Sgd(Sgd {
+                learning_rate: self.learning_rate,
+                momentum: 0.9,
+                nesterov: true,
+                weight_decay: 0.0,
+                ..Sgd::default()
+            }),
+            schedule: Schedule::Cosine { minimum: 0.0, warmup: None },
+            distillation: Some(self.distillation),
+            ..TrainConfig::default()
+        }
+    }
+}
