@@ -114,7 +114,7 @@ struct Trained {
     state: ModelState,
     losses: Vec<f64>,
     /// Right samples, samples and loss of every evaluation.
-    scores: Vec<(usize, usize, Option<f64>)>,
+    scores: Vec<(Option<usize>, usize, Option<f64>)>,
 }
 
 /// What `f` returns on each rank.

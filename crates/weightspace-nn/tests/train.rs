@@ -92,7 +92,7 @@ fn it_learns_and_says_how_well() {
     for (i, metrics) in recorder.metrics.iter().enumerate() {
         assert_eq!((metrics.epoch, metrics.total), (i as u32 + 1, 100));
         assert_eq!(metrics.step, u64::from(metrics.epoch) * steps_per_epoch);
-        assert_eq!(metrics.accuracy, Some(metrics.correct as f64 / 100.0));
+        assert_eq!(metrics.accuracy, metrics.correct.map(|correct| correct as f64 / 100.0));
     }
     let (first, last) = (&recorder.metrics[0], &recorder.metrics[11]);
     assert!(last.train_loss < first.train_loss && last.loss < first.loss);

@@ -38,9 +38,10 @@ impl Tally {
     /// Mean loss and accuracy of the first models.
     pub fn scores(&self, models: usize) -> Vec<Score> {
         let score = |model: usize| Score {
-            correct: self.correct[model],
+            correct: Some(self.correct[model]),
             total: self.samples,
             loss: self.losses[model] / self.samples.max(1) as f64,
+            unmasked_loss: None,
         };
         (0..models).map(score).collect()
     }

@@ -232,7 +232,7 @@ impl Score {
         preprocessing: &Preprocessing,
     ) -> Result<Self, TrainError> {
         let classes = engine.class_count();
-        let mut score = Score::default();
+        let (mut score, mut correct) = (Score::default(), 0);
         let (mut labels, mut gradient) = (Vec::new(), Vec::new());
         for_each_batch(engine, dataset, indices, preprocessing, |indices, logits| {
             labels.clear();
@@ -242,11 +242,11 @@ impl Score {
             let mean = loss.evaluate(0, logits, &mut gradient[..logits.len()]);
             score.loss += mean * labels.len() as f64;
             for (logits, &label) in logits.chunks_exact(classes).zip(&labels) {
-                score.correct += usize::from(argmax(logits) == usize::from(label));
+                correct += usize::from(argmax(logits) == usize::from(label));
             }
             score.total += labels.len();
         })?;
         score.loss /= score.total.max(1) as f64;
-        Ok(score)
+        Ok(Score { correct: Some(correct), ..score })
     }
 }

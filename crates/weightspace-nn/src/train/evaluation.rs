@@ -21,7 +21,7 @@ impl Trainer<'_> {
         let score = agree(&*self.comm, self.task.evaluate(&weights, self.comm.part()))?;
         let score = score.map(|score| self.of_all_ranks(score));
         if self.config.select == Selection::Best
-            && let Some(Score { correct, .. }) = score
+            && let Some(Score { correct: Some(correct), .. }) = score
             && self.best.as_ref().is_none_or(|best| correct > best.correct)
         {
             let coefficients = self.averaged().to_vec();
@@ -39,12 +39,16 @@ impl Trainer<'_> {
 
     /// The score on the samples of all ranks.
     fn of_all_ranks(&self, own: Score) -> Score {
-        let mut all = vec![0.0; 3 * self.comm.size()];
-        self.comm.gather_f64(&[own.correct as f64, own.total as f64, own.loss], &mut all);
-        let scores = all.as_chunks().0.iter().map(|&[correct, total, loss]| Score {
-            correct: correct as usize,
+        let mut all = vec![0.0; 4 * self.comm.size()];
+        // NaN for what is not there, which is the same on all ranks.
+        let correct = own.correct.map_or(f64::NAN, |correct| correct as f64);
+        let unmasked = own.unmasked_loss.unwrap_or(f64::NAN);
+        self.comm.gather_f64(&[correct, own.total as f64, own.loss, unmasked], &mut all);
+        let scores = all.as_chunks().0.iter().map(|&[correct, total, loss, unmasked]| Score {
+            correct: own.correct.map(|_| correct as usize),
             total: total as usize,
             loss,
+            unmasked_loss: own.unmasked_loss.map(|_| unmasked),
         });
         scores.reduce(Score::and).unwrap_or(own)
     }
@@ -54,9 +58,10 @@ impl Trainer<'_> {
         let metrics = Metrics {
             split,
             accuracy: None,
-            correct: 0,
+            correct: None,
             total: 0,
             loss: None,
+            unmasked_loss: None,
             step: self.step_count(),
             epoch: self.position.epoch,
             train_loss: None,

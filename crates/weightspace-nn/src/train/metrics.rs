@@ -11,14 +11,17 @@ use super::Score;
 pub struct Metrics {
     /// What was evaluated on: `held-out` or `test`.
     pub split: &'static str,
-    /// Fraction of right samples; `None` if there are no samples to evaluate on.
+    /// Fraction of right samples; `None` if there are no samples to evaluate on, or no right and wrong.
     pub accuracy: Option<f64>,
     /// Samples that the network gets right.
-    pub correct: usize,
+    pub correct: Option<usize>,
     /// Samples evaluated on.
     pub total: usize,
     /// Mean loss on these samples.
     pub loss: Option<f64>,
+    /// Where a mask leaves a part out of that loss: the same with that part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmasked_loss: Option<f64>,
     /// Steps taken.
     pub step: u64,
     /// Epochs completed.
@@ -39,10 +42,11 @@ impl Metrics {
     /// What a score says about the network.
     pub(super) fn with_score(self, score: Option<Score>) -> Self {
         Metrics {
-            accuracy: score.map(|score| score.accuracy()),
-            correct: score.map_or(0, |score| score.correct),
+            accuracy: score.filter(|score| score.correct.is_some()).map(|score| score.accuracy()),
+            correct: score.and_then(|score| score.correct),
             total: score.map_or(0, |score| score.total),
             loss: score.map(|score| score.loss),
+            unmasked_loss: score.and_then(|score| score.unmasked_loss),
             ..self
         }
     }

@@ -66,24 +66,32 @@ pub struct Prepared<'a> {
 /// How well a network does.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
-    /// Samples that it gets right.
-    pub correct: usize,
+    /// Samples that it gets right, where there is right and wrong.
+    pub correct: Option<usize>,
     /// Samples looked at.
     pub total: usize,
     /// Mean loss.
     pub loss: f64,
+    /// Where a mask leaves a part out of the loss: the same with that part.
+    pub unmasked_loss: Option<f64>,
 }
 
 impl Score {
     /// Fraction of right samples; 0 for none.
     pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.total.max(1) as f64
+        self.correct.unwrap_or(0) as f64 / self.total.max(1) as f64
     }
 
     /// That on the samples of both.
     pub(super) fn and(self, other: Score) -> Score {
         let total = self.total + other.total;
-        let sum = self.loss * self.total as f64 + other.loss * other.total as f64;
-        Score { correct: self.correct + other.correct, total, loss: sum / total.max(1) as f64 }
+        let mean =
+            |a: f64, b: f64| (a * self.total as f64 + b * other.total as f64) / total.max(1) as f64;
+        Score {
+            correct: self.correct.zip(other.correct).map(|(a, b)| a + b),
+            total,
+            loss: mean(self.loss, other.loss),
+            unmasked_loss: self.unmasked_loss.zip(other.unmasked_loss).map(|(a, b)| mean(a, b)),
+        }
     }
 }

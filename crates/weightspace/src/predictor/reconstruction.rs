@@ -244,6 +244,6 @@ impl Task for Reconstruction<'_> {
             engine.forward(inputs, found)?;
             square += self.mean_square(chunk * EVALUATED, found);
         }
-        Ok(Some(Score { correct: 0, total: self.model.row_count(), loss: square.sqrt() }))
+        Ok(Some(Score { total: self.model.row_count(), loss: square.sqrt(), ..Score::default() }))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use weightspace_core::align::{AlignOptions, Aligner};
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::permutation::{self, PermutationGroup};
-use weightspace_core::{AtomicFile, Checkpoint, DType, StateDict, TensorInfo};
+use weightspace_core::{AtomicFile, Checkpoint, CheckpointError, DType, StateDict, TensorInfo};
 use weightspace_nn::ModelState;
 use weightspace_nn::arch;
 
@@ -175,16 +175,29 @@ impl SaneModel {
     /// # Errors
     /// Files that are missing, damaged, or do not belong together.
     pub fn read(folder: &Path) -> Result<Self, SaneError> {
-        let path = folder.join(CONFIG);
-        let saved = read_config(&path)?;
+        let config = folder.join(CONFIG);
+        let text = read_config(&config)?;
+        Self::from_parts(&config, &text, || Checkpoint::open(&folder.join(MODEL)))
+    }
+
+    /// The same from the text of `config.json`, which errors call `path`, and what opens the weights.
+    ///
+    /// # Errors
+    /// Parts that are damaged, or do not belong together.
+    pub fn from_parts(
+        path: &Path,
+        config: &str,
+        open: impl FnOnce() -> Result<Checkpoint, CheckpointError>,
+    ) -> Result<Self, SaneError> {
+        let saved = parse_config(path, config)?;
         let infos = saved.tensors.iter().map(|tensor| {
             let dtype = DType::ALL.into_iter().find(|dtype| dtype.name() == tensor.dtype);
-            let dtype = dtype.ok_or_else(|| malformed(&path, "a tensor of an unknown type"))?;
+            let dtype = dtype.ok_or_else(|| malformed(path, "a tensor of an unknown type"))?;
             Ok(TensorInfo { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() })
         });
         let infos = infos.collect::<Result<Vec<_>, SaneError>>()?;
         if infos.iter().any(|info| checked_count(info).is_none()) {
-            return Err(malformed(&path, "a tensor of an impossible shape"));
+            return Err(malformed(path, "a tensor of an impossible shape"));
         }
         let layout = TokenLayout::new(&infos, saved.model.tokens)?;
         let standardisation = saved.standardisation.clone();
@@ -193,15 +206,15 @@ impl SaneModel {
             |values: &[f64]| values.len() == layers && values.iter().all(|v| v.is_finite());
         if !finite(&standardisation.mean) || !finite(&standardisation.deviation) {
             return Err(malformed(
-                &path,
+                path,
                 format!("no mean and deviation for each of {layers} layers"),
             ));
         }
         let autoencoder = Autoencoder::new(saved.model.clone(), saved.tables)?;
         autoencoder.check(&layout)?;
-        let file = folder.join(MODEL);
-        let all = Checkpoint::open(&file).and_then(|checkpoint| checkpoint.state_dict());
-        let all = all.map_err(SaneError::Checkpoint)?;
+        let checkpoint = open().map_err(SaneError::Checkpoint)?;
+        let file = checkpoint.path().to_owned();
+        let all = checkpoint.state_dict().map_err(SaneError::Checkpoint)?;
         let (mut weights, mut reference) = (StateDict::new(), StateDict::new());
         for (name, tensor) in all.iter() {
             match name.strip_prefix(REFERENCE) {
@@ -226,12 +239,16 @@ impl SaneModel {
     }
 }
 
-fn read_config(path: &Path) -> Result<Saved, SaneError> {
+fn read_config(path: &Path) -> Result<String, SaneError> {
     let mut text = String::new();
     let file = File::open(path).map_err(|e| malformed(path, e))?;
     let read = file.take(LARGEST_CONFIG).read_to_string(&mut text);
     read.map_err(|e| malformed(path, e))?;
-    let saved: Saved = serde_json::from_str(&text).map_err(|e| malformed(path, e))?;
+    Ok(text)
+}
+
+fn parse_config(path: &Path, text: &str) -> Result<Saved, SaneError> {
+    let saved: Saved = serde_json::from_str(text).map_err(|e| malformed(path, e))?;
     match saved.version {
         VERSION => Ok(saved),
         version => Err(malformed(path, format!("version {version}, expected {VERSION}"))),

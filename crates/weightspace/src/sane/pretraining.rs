@@ -298,8 +298,8 @@ impl<'a> Pretraining<'a> {
         Ok(())
     }
 
-    /// Squared errors of the windows of some validation samples, and how many elements they have.
-    fn errors(&self, engine: &Engine, samples: Range<usize>) -> Result<(f64, f64), SaneError> {
+    /// Squared errors of the windows of some validation samples.
+    fn errors(&self, engine: &Engine, samples: Range<usize>) -> Result<Errors, SaneError> {
         let window = self.model.config().window;
         let len = window * self.layout.token_size();
         let mut windows = Windows::new(self.layout, self.standardisation);
@@ -320,13 +320,36 @@ impl<'a> Pretraining<'a> {
         }
         let mut found = vec![0.0; len * samples.len()];
         engine.forward(&inputs, &mut found).map_err(TrainError::from)?;
-        let mut sums = (0.0, 0.0);
+        let mut sums = Errors::default();
         for (i, (&found, &mask)) in found.iter().zip(&masks).enumerate() {
             let target = inputs[i / len * engine.input_len() + i % len];
-            sums.0 += f64::from(mask) * (f64::from(found) - f64::from(target)).powi(2);
-            sums.1 += f64::from(mask);
+            let square = (f64::from(found) - f64::from(target)).powi(2);
+            sums.masked += f64::from(mask) * square;
+            sums.unmasked += square;
+            sums.elements += f64::from(mask);
+            sums.places += 1.0;
         }
         Ok(sums)
+    }
+}
+
+/// Sums of squared errors.
+#[derive(Clone, Copy, Debug, Default)]
+struct Errors {
+    /// Of elements of the networks.
+    masked: f64,
+    /// Also of zeros with which tokens are filled up, as the published program counts them.
+    unmasked: f64,
+    elements: f64,
+    places: f64,
+}
+
+impl Errors {
+    fn add(&mut self, other: &Errors) {
+        self.masked += other.masked;
+        self.unmasked += other.unmasked;
+        self.elements += other.elements;
+        self.places += other.places;
     }
 }
 
@@ -389,22 +412,25 @@ impl Task for Pretraining<'_> {
         Ok(Prepared { inputs: &self.inputs, loss, taps })
     }
 
-    /// The mean squared error of validation windows, one per model and epoch, what is filled up left out.
+    /// The mean squared error of validation windows, one per model and epoch, without and with what is filled up.
     fn evaluate(&self, weights: &StateDict, part: Part) -> Result<Option<Score>, TrainError> {
         let samples = part.range(self.validation.len());
         if self.validation.is_empty() {
             return Ok(None);
         }
         let engine = Engine::new(&self.reconstructor, weights)?;
-        let (mut square, mut count) = (0.0, 0.0);
+        let mut sums = Errors::default();
         for start in samples.clone().step_by(EVALUATED) {
             let chunk = start..(start + EVALUATED).min(samples.end);
             let errors = self.errors(&engine, chunk);
-            let errors = errors.map_err(|error| TrainError::Data(error.to_string()))?;
-            (square, count) = (square + errors.0, count + errors.1);
+            sums.add(&errors.map_err(|error| TrainError::Data(error.to_string()))?);
         }
-        let loss = square / f64::max(count, 1.0);
-        Ok(Some(Score { correct: 0, total: samples.len(), loss }))
+        Ok(Some(Score {
+            total: samples.len(),
+            loss: sums.masked / f64::max(sums.elements, 1.0),
+            unmasked_loss: Some(sums.unmasked / f64::max(sums.places, 1.0)),
+            ..Score::default()
+        }))
     }
 }
 

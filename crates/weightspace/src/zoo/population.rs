@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weightspace_core::{StateDict, TensorInfo, quoted};
+use weightspace_core::{Checkpoint, StateDict, TensorInfo, quoted};
 use weightspace_nn::data::split_train_validation;
 
 use super::metrics::EpochMetrics;
@@ -90,6 +90,16 @@ impl Population {
             return Err(ZooError::malformed(path, reason));
         }
         Ok(Population { path: path.to_owned(), source, positions: (0..models).collect() })
+    }
+
+    /// A packed file that is in memory; errors call it `name`.
+    ///
+    /// # Errors
+    /// What is no packed zoo.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ZooError> {
+        let packed = Packed::of(Checkpoint::from_bytes(name, bytes)?)?;
+        let positions = (0..packed.len()).collect();
+        Ok(Population { path: name.into(), source: Source::Packed(packed.into()), positions })
     }
 
     /// Several zoos as one, for instance the parts that several machines have trained.

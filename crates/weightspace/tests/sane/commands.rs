@@ -97,6 +97,10 @@ fn pretraining_learns() {
     let error = |line: &Value| line["train_loss"].as_f64().unwrap();
     assert_eq!(lines.len(), 30);
     assert!(error(&lines[29]) < 0.9 * error(&lines[0]), "{text}");
+    // Tokens are filled up with zeros, which are easy to learn.
+    let [masked, unmasked] = ["loss", "unmasked_loss"].map(|key| lines[29][key].as_f64().unwrap());
+    assert!(masked > 0.0 && unmasked < masked, "{text}");
+    assert!(lines[29]["accuracy"].is_null() && lines[29]["correct"].is_null(), "{text}");
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn report(
     };
     global.print(&report, |out| {
         let Metrics { split, correct, total, seconds, .. } = report.metrics;
-        if total > 0 {
+        if let Some(correct) = correct.filter(|_| total > 0) {
             let accuracy = 100.0 * correct as f64 / total as f64;
             writeln!(out, "accuracy {accuracy:.2} % ({correct}/{total}, {split})")?;
         }

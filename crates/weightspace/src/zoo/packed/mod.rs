@@ -63,9 +63,14 @@ pub(super) struct Packed {
 impl Packed {
     /// Opens a file and checks everything but the parameters of single models.
     pub fn open(path: &Path) -> Result<Self, ZooError> {
-        let file = Checkpoint::open(path)?;
+        Packed::of(Checkpoint::open(path)?)
+    }
+
+    /// The same of an opened checkpoint.
+    pub fn of(file: Checkpoint) -> Result<Self, ZooError> {
+        let path = file.path().to_owned();
         Packed::check(file).map_err(|reason| match reason {
-            Refusal::Reason(reason) => ZooError::malformed(path, reason),
+            Refusal::Reason(reason) => ZooError::malformed(&path, reason),
             Refusal::Checkpoint(error) => error.into(),
         })
     }
