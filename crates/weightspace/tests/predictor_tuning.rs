@@ -110,7 +110,7 @@ fn what_is_trained_is_what_the_file_decodes_to() {
                 .for_each(|(value, change)| *value *= 1.0 + 0.02 * change);
             let mut expected = vec![0.0; net.parameter_count()];
             method.expand(&trained, &mut expected);
-            let bytes = plan.encode(&net, &header(), &config, &trained).unwrap();
+            let bytes = plan.encode(&net, &header(), &config, (&trained, &[])).unwrap();
             if let Some(most) = target_bytes {
                 let most = most as usize;
                 assert!(bytes.len() <= most && bytes.len() > most * 9 / 10, "{}", bytes.len());

@@ -117,7 +117,7 @@ fn expanded_weights_are_whole_steps_and_the_file_has_them() {
     let coefficients = method.initial();
     let mut weights = vec![0.0; coefficients.len()];
     method.expand(&coefficients, &mut weights);
-    let file = plan.encode(&net, &Header::default(), &config, &coefficients, &state.running);
+    let file = plan.encode(&net, &Header::default(), &config, (&coefficients, &[]), &state.running);
     let file = file.unwrap();
     assert!(file.len() <= 70_000 && file.len() > 62_000, "{} bytes", file.len());
     let decoded = WspFile::from_bytes("model.wsp", file).unwrap().state_dict().unwrap();
@@ -163,7 +163,7 @@ fn training_on_the_grid_repairs_a_network_and_keeps_the_target() {
     let train = format!(
         "train --method quantize --init {model} --teacher {model} --data digits --holdout 100 \
          --preprocessing unit-pad28 --batch 32 --epochs 25 --optimizer sgd --momentum 0.9 \
-         --weight-decay 0 --learning-rate 0.02 --step-factor 0.8 --schedule cosine --threads 2 \
+         --weight-decay 0 --learning-rate 0.02 --schedule cosine --threads 2 \
          --target-bytes {bytes} -o {at}/run"
     );
     let report = json(&train);

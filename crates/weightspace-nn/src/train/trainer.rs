@@ -445,6 +445,11 @@ impl<'a> Trainer<'a> {
         self.best.as_ref().map_or(self.averaged(), |best| &best.coefficients)
     }
 
+    /// What the parameterization remembers of training ([`Parameterization::memory`]).
+    pub fn memory(&self) -> Vec<f64> {
+        self.method.memory()
+    }
+
     /// The network that the configuration selects: the best evaluated, or the one of now.
     pub fn result(&mut self) -> ModelState {
         match self.best.clone() {

@@ -36,7 +36,7 @@ impl Product {
         }
         if let (Some(plan), Some(config)) = (&inputs.tuning, &inputs.config.predictor) {
             let header = inputs.header(Method::Predictor);
-            let trained = trainer.result_coefficients();
+            let trained = (trainer.result_coefficients(), &trainer.memory()[..]);
             return Self::of_file(plan.encode(&inputs.net, &header, config, trained)?);
         }
         match (&inputs.aware, quantize) {
@@ -52,7 +52,8 @@ impl Product {
         trainer: &mut Trainer<'_>,
     ) -> anyhow::Result<Self> {
         let running = trainer.result().running;
-        let (header, trained) = (inputs.header(Method::Quantize), trainer.result_coefficients());
+        let header = inputs.header(Method::Quantize);
+        let trained = (trainer.result_coefficients(), &trainer.memory()[..]);
         let bytes = plan.encode(&inputs.net, &header, config, trained, &running)?;
         Self::of_file(bytes)
     }

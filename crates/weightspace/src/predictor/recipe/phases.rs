@@ -232,7 +232,8 @@ impl Phases<'_, '_> {
         let running = plan.running().clone();
         let mut trainer = Trainer::new(Box::new(task), Box::new(method), running, config)?;
         run_phase(self.place, "distillation", &mut trainer, self.observer)?;
-        Ok(plan.encode(net, header, &tuning, trainer.result_coefficients())?)
+        let trained = (trainer.result_coefficients(), &trainer.memory()[..]);
+        Ok(plan.encode(net, header, &tuning, trained)?)
     }
 }
 

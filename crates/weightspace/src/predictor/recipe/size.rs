@@ -71,7 +71,7 @@ pub fn rounded(
     let Original { header, net, weights, .. } = original;
     let tuning = tuning(16, target_bytes);
     let plan = TuningPlan::new(net, header, weights, file, &tuning)?;
-    Ok(plan.encode(net, header, &tuning, &plan.predictor().coefficients)?)
+    Ok(plan.encode(net, header, &tuning, (&plan.predictor().coefficients, &[]))?)
 }
 
 /// The smallest file of a predictor, without further training, whose accuracy is at least so much.

@@ -140,8 +140,9 @@ impl TuningPlan {
         PredictedWeights::new(net, model, target, coefficients, config.others, threads)
     }
 
-    /// The file of what was trained; with a target at most as large as this: if the price with which weights were
-    /// trained gives more, the price of rounding rises, and where that is not enough, the steps grow.
+    /// The file of what was trained; with a target at most as large as this: rounded as in the last steps of training,
+    /// of which the method's `memory` tells; if that gives more, the price of rounding rises, and where that is not
+    /// enough, the steps grow.
     ///
     /// # Errors
     /// If the target is out of reach.
@@ -150,7 +151,7 @@ impl TuningPlan {
         net: &Net,
         header: &Header,
         config: &TuningConfig,
-        trained: &[f32],
+        (trained, memory): (&[f32], &[f64]),
     ) -> Result<Vec<u8>, TuningError> {
         let StoredPredictor { target, model, .. } = &self.predictor;
         let mut weights = target.weights().to_vec();
@@ -158,13 +159,14 @@ impl TuningPlan {
         let state = ModelState { weights, running: self.running.clone() }.to_state_dict(net);
         let coefficients = &trained[..model.coefficients().len()];
         let mut plan = self.clone();
+        let price = Rounding::price_of(memory, config.rounding_price);
         for _ in 0..COARSER {
             let file = |price: f64| {
                 let integers = plan.integers(config, coefficients, price);
                 plan.file(net, header, config, integers, &state)
             };
             let Some(most) = config.target_bytes else { return Ok(file(0.0)?) };
-            if let Some(file) = smallest_price(config.rounding_price, most, file)? {
+            if let Some(file) = smallest_price(price, most, file)? {
                 return Ok(file);
             }
             plan.steps.iter_mut().for_each(|steps| *steps = steps.scaled(1.1));

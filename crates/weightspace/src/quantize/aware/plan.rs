@@ -9,7 +9,7 @@ use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::net::Net;
 
 use super::file::{Rounded, encode};
-use super::{AwareConfig, QuantizationAware, equalise, smallest_price};
+use super::{AwareConfig, QuantizationAware, Rounding, equalise, smallest_price};
 use crate::quantize::{self, Images, Options, Progress, QuantizeError, Target};
 
 /// Part of the target that training aims for: it does not hit exactly.
@@ -118,8 +118,8 @@ impl AwarePlan {
         tensors.collect()
     }
 
-    /// The file of trained weights, at most as large as the target: if the price with which they were trained gives
-    /// more, the price of rounding rises.
+    /// The file of trained weights, at most as large as the target: rounded as in the last steps of training, of which
+    /// the method's `memory` tells; if that gives more, the price of rounding rises.
     ///
     /// # Errors
     /// If the target is out of reach.
@@ -128,14 +128,15 @@ impl AwarePlan {
         net: &Net,
         header: &Header,
         config: &AwareConfig,
-        coefficients: &[f32],
+        (coefficients, memory): (&[f32], &[f64]),
         running: &RunningStatistics,
     ) -> Result<Vec<u8>, QuantizeError> {
         let method = self.parameterization(net, config, coefficients.to_vec());
         let state = ModelState { weights: coefficients.to_vec(), running: running.clone() };
         let tensors = state.to_state_dict(net);
         let target = config.target_bytes;
-        let file = smallest_price(config.rounding_price, target, |price| {
+        let price = Rounding::price_of(memory, config.rounding_price);
+        let file = smallest_price(price, target, |price| {
             let rounded = self.rounded(&method, coefficients, price);
             encode(net, header, &tensors, &rounded, config.vector_bits)
         })?;

@@ -109,7 +109,8 @@ pub fn train(
     let observer: &mut dyn PhaseObserver = &mut Reporting::new(progress, should_stop);
     run_phase(place, "training", &mut trainer, observer)?;
     let running = trainer.result().running;
-    Ok(plan.encode(net, header, grid, trainer.result_coefficients(), &running)?)
+    let trained = (trainer.result_coefficients(), &trainer.memory()[..]);
+    Ok(plan.encode(net, header, grid, trained, &running)?)
 }
 
 impl AwareRecipe {

@@ -13,10 +13,11 @@ const URGENCY: f64 = 50.0;
 const MOST_FOLDS: f64 = 4.0;
 
 /// Steps of training between two measurements of what the file's coder makes of the integers.
-const MEASURED_EVERY: u64 = 200;
+const MEASURED_EVERY: u64 = 100;
 
-/// Times that the price of a bit is raised or halved to meet a target.
+/// Times that the price of a bit is raised or halved to meet a target: for a file, and in training.
 const ROUNDS: usize = 12;
+const TRAINING_ROUNDS: usize = 8;
 
 /// Part of a vector that is rounded, of rows of equal length.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +48,8 @@ impl RoundedPart {
 /// What bits are to cost in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePrices {
-    /// Price of a bit, in squared steps, when a value is rounded.
+    /// Price of a bit, in squared steps, when a value is rounded: the least, at which the excess over the target is
+    /// measured.
     pub rounding: f64,
     /// Price in the loss of one bit for every value, where all parts together cost the target.
     pub loss: f64,
@@ -62,8 +64,9 @@ impl RatePrices {
 
 /// Rounds parts of a vector to whole steps.
 ///
-/// An integer is chosen for the least of squared error and price of its bits; the price of bits in the loss
-/// rises and falls with the distance to the target.
+/// An integer is chosen for the least of squared error and price of its bits. That price rises where all integers together are
+/// larger than the target, so that what is trained is what the file will hold; that of bits in the loss rises and falls
+/// with the distance to the target at the least price.
 #[derive(Clone, Debug)]
 pub struct Rounding {
     parts: Vec<RoundedPart>,
@@ -74,13 +77,15 @@ pub struct Rounding {
     steps: u64,
     /// Bits in the file for each bit by frequencies, when that was last measured: the coder also knows neighbours.
     coded_share: f64,
+    /// Price of a bit, in squared steps, at which the integers had the target's size when that was last measured.
+    price: f64,
 }
 
 impl Rounding {
     /// Of these parts.
     pub fn new(parts: Vec<RoundedPart>, prices: RatePrices) -> Self {
         let rates = parts.iter().map(|_| Rate::new([].into_iter())).collect();
-        Rounding { parts, rates, prices, steps: 0, coded_share: 1.0 }
+        Rounding { parts, rates, prices, steps: 0, coded_share: 1.0, price: prices.rounding }
     }
 
     /// The parts.
@@ -95,7 +100,7 @@ impl Rounding {
     pub fn round(&mut self, values: &[f32], rounded: &mut [f32]) {
         for (part, rate) in self.parts.iter().zip(&mut self.rates) {
             let own = &mut rounded[part.range.clone()];
-            *rate = integers(part, values, self.prices.rounding as f32, own);
+            *rate = integers(part, values, self.price as f32, own);
             let rows = own.chunks_mut(part.row_len()).zip(&part.steps);
             rows.for_each(|(row, step)| row.iter_mut().for_each(|value| *value *= step));
         }
@@ -129,15 +134,20 @@ impl Rounding {
         self.parts.iter().zip(&self.rates).map(of).sum()
     }
 
+    /// The price of a bit, in squared steps, of a [`memory`](Self::memory); with an empty one the least.
+    pub fn price_of(memory: &[f64], least: f64) -> f64 {
+        memory.get(2).copied().unwrap_or(least)
+    }
+
     /// What [`remember`](Self::remember) takes: steps so far, and what was measured.
     pub fn memory(&self) -> Vec<f64> {
-        vec![self.steps as f64, self.coded_share]
+        vec![self.steps as f64, self.coded_share, self.price]
     }
 
     /// Continues where another left off.
     pub fn remember(&mut self, memory: &[f64]) {
-        if let &[steps, coded_share] = memory {
-            (self.steps, self.coded_share) = (steps as u64, coded_share);
+        if let &[steps, coded_share, price] = memory {
+            (self.steps, self.coded_share, self.price) = (steps as u64, coded_share, price);
         }
     }
 
@@ -149,8 +159,11 @@ impl Rounding {
         let count: usize = self.parts.iter().map(|part| part.range.len()).sum();
         let bits = self.bits(values);
         if self.steps.is_multiple_of(MEASURED_EVERY) {
-            let integers = self.integers(values, self.prices.rounding);
-            self.coded_share = coder::bits(&self.parts, integers) / bits.max(1.0);
+            let coded = |price| coder::bits(&self.parts, self.integers(values, price));
+            let share = coded(self.prices.rounding) / bits.max(1.0);
+            let fits = |price| coded(price) <= self.prices.target_bits;
+            let price = least_price(self.prices.rounding, self.price, fits);
+            (self.coded_share, self.price) = (share, price);
         }
         self.steps += 1;
         let excess = self.coded_share * bits / self.prices.target_bits - 1.0;
@@ -188,6 +201,27 @@ fn integers(part: &RoundedPart, values: &[f32], price: f32, rounded: &mut [f32])
         rate = Rate::new(rounded.iter().map(|&integer| integer as i32));
     }
     rate
+}
+
+/// About the least price, from `least` on upwards, at which something fits; one that is `near` it is tried first.
+fn least_price(least: f64, near: f64, fits: impl Fn(f64) -> bool) -> f64 {
+    if fits(least) {
+        return least;
+    }
+    let (mut low, mut high, mut price) = (least, None, near.max(1.1 * least));
+    for _ in 0..TRAINING_ROUNDS {
+        match fits(price) {
+            true => high = Some(price),
+            false => low = price,
+        }
+        price = match high {
+            // Prices change little from one measurement to the next.
+            Some(high) if high > 1.5 * low => high / 1.3,
+            Some(high) => 0.5 * (low + high),
+            None => 1.3 * price,
+        };
+    }
+    high.unwrap_or(price)
 }
 
 /// The first file of at most so many bytes, by the price of a bit in squared steps at which `file` rounds: from
