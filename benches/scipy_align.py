@@ -9,7 +9,7 @@ stop when nothing improves. Reading files is not counted on either side.
     cargo build --release -p weightspace-nn --example align_speed
     python scipy_align.py target/release/examples/align_speed resnet20-12fca82f.th -n 9
 
-A turn is five searches in one process, in other orders of the groups, after one that does not count; its time is
+A turn is 25 searches in one process, in other orders of the groups, after one that does not count; its time is
 their median. Both sides use one thread. Prints one JSON document: seconds of every run, medians and their ratio, sweeps, squared distances.
 """
 
@@ -29,7 +29,7 @@ import torch
 from safetensors.numpy import save_file
 from scipy.optimize import linear_sum_assignment
 
-SEARCHES = 5
+SEARCHES = 25
 NORM = ["weight", "bias", "running_mean", "running_var"]
 
 
