@@ -31,6 +31,7 @@ mod info;
 mod matlab;
 mod mnist;
 mod preprocessing;
+mod resize;
 mod shift;
 mod split;
 mod stl10;

@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::corruption::{CORRUPTIONS, Corruption, DEFAULT_SEVERITY, SEVERITIES};
+use super::resize::resized;
 use super::{DATASETS, DataError, Dataset};
 
 /// How the images of a data set differ from those that are published.
 ///
 /// The text form is `CORRUPTION[:SEVERITY]`, for instance `contrast:5`, with severity 3 if none is
-/// given; or `classes:N,...`, for instance `classes:0,3,5`.
+/// given; or `classes:N,...`, for instance `classes:0,3,5`; or `size:N`, for instance `size:28`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shift {
     /// Every image is damaged.
@@ -22,14 +23,19 @@ pub enum Shift {
     /// Only images of these labels stay, ascending. They keep their labels, and the data set its
     /// number of classes.
     Classes(Vec<u16>),
+    /// Images are scaled to so many pixels a side.
+    Size(usize),
 }
+
+/// Sizes beyond this are taken for a mistake.
+const LARGEST_SIZE: usize = 1024;
 
 /// The text describes no shift; the message lists those that there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShiftError {
     /// No shift has this name.
-    #[error("unknown shift '{0}'; known are {known}, classes:N,...", known = known())]
+    #[error("unknown shift '{0}'; known are {known}, classes:N,..., size:N", known = known())]
     UnknownName(String),
     /// What follows the name of a corruption is not from 1 to 5.
     #[error("severity '{text}' of {corruption}, expected 1 to {SEVERITIES}")]
@@ -42,6 +48,9 @@ pub enum ShiftError {
     /// What follows `classes:` is not a list of labels.
     #[error("classes '{0}', expected labels separated by commas, each once, for instance 0,3,5")]
     Classes(String),
+    /// What follows `size:` is no size.
+    #[error("size '{0}', expected a number from 1 to {LARGEST_SIZE}")]
+    Size(String),
 }
 
 fn known() -> String {
@@ -62,6 +71,13 @@ impl FromStr for Shift {
             return parse_classes(list)
                 .map(Shift::Classes)
                 .ok_or_else(|| ShiftError::Classes(list.to_owned()));
+        }
+        if name == "size" {
+            let text = argument.unwrap_or_default();
+            return match text.parse() {
+                Ok(size @ 1..=LARGEST_SIZE) => Ok(Shift::Size(size)),
+                _ => Err(ShiftError::Size(text.to_owned())),
+            };
         }
         let known = CORRUPTIONS.iter().find(|corruption| corruption.name == name);
         let corruption = known.ok_or_else(|| ShiftError::UnknownName(text.to_owned()))?;
@@ -94,6 +110,7 @@ impl fmt::Display for Shift {
                 let labels: Vec<_> = labels.iter().map(u16::to_string).collect();
                 write!(f, "classes:{}", labels.join(","))
             }
+            Shift::Size(size) => write!(f, "size:{size}"),
         }
     }
 }
@@ -133,6 +150,11 @@ impl Dataset {
                 Ok(self.with_changed_pixels(name, |pixels| {
                     corruption.apply(*severity, pixels, shape, scale, split);
                 }))
+            }
+            &Shift::Size(size) => {
+                let [channels, ..] = self.shape();
+                let pixels = resized(self.pixels(), self.shape(), size);
+                Ok(self.with_images(name, [channels, size, size], pixels))
             }
             Shift::Classes(labels) => {
                 let classes = self.class_count();

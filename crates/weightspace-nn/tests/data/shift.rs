@@ -1,4 +1,4 @@
-//! Shifted data sets: corruptions of images, and subsets of the classes.
+//! Shifted data sets: corruptions of images, subsets of the classes, and other sizes.
 
 use std::fs;
 
@@ -223,6 +223,28 @@ fn a_subset_of_the_classes_keeps_labels_and_their_number() {
     assert_ne!(shifted.sha256(), clean.sha256());
 }
 
+/// Pillow 13 gives these for `Image.resize((N, N), Image.BILINEAR)`; its sums are rounded differently.
+#[test]
+fn images_are_scaled_as_by_pillow() {
+    let close = |side: usize, pixels: Vec<u8>, size: usize, expected: &[u8]| {
+        let found = dataset([1, side, side], Pixels::U8(pixels));
+        let found = found.shifted(&shift(&format!("size:{size}"))).unwrap();
+        assert_eq!((found.shape(), found.name()), ([1, size, size], &*format!("mine+size:{size}")));
+        let pairs = bytes(&found).iter().zip(expected);
+        assert!(pairs.clone().all(|(a, b)| a.abs_diff(*b) <= 1), "{:?}", bytes(&found));
+        assert_eq!(pairs.count(), size * size);
+    };
+    close(4, (0..16).map(|n| n * 16).collect(), 2, &[57, 83, 157, 183]);
+    let larger = [0, 25, 75, 100, 50, 59, 76, 85, 150, 126, 79, 55, 200, 160, 80, 40];
+    close(2, vec![0, 100, 200, 40], 4, &larger);
+    let digits = data::open("digits+size:16", None, Split::Test).unwrap();
+    assert_eq!((digits.shape(), digits.len()), ([1, 16, 16], 360));
+    for text in ["size:", "size:0", "size:x", "size:99999"] {
+        let error = text.parse::<Shift>().unwrap_err().to_string();
+        assert!(error.contains("expected a number from 1 to 1024"), "{error}");
+    }
+}
+
 #[test]
 fn what_is_no_shift_is_refused_in_one_line() {
     let refused = |name| data::open(name, None, Split::Test).unwrap_err().to_string();
@@ -230,7 +252,10 @@ fn what_is_no_shift_is_refused_in_one_line() {
         let message = refused(name);
         assert!(message.starts_with(&format!("data set '{name}': unknown shift '")), "{message}");
         assert!(message.contains("known are gaussian-noise, "), "{message}");
-        assert!(message.ends_with("rotate (each with :1 to :5), classes:N,..."), "{message}");
+        assert!(
+            message.ends_with("rotate (each with :1 to :5), classes:N,..., size:N"),
+            "{message}"
+        );
         assert_eq!(data::info(name).unwrap_err().to_string(), message);
     }
     for severity in ["", "0", "6", "-1", "x", "256", "3:3", " 3"] {

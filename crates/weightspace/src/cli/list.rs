@@ -140,7 +140,8 @@ impl Tables {
         section(out, "\nData sets", data)?;
         let damage = |c: &Damage| (c.name, format!("{}: {:?}", c.title, c.levels));
         let classes = ("classes:N,...", "only images of these labels".to_owned());
-        let shifts = self.corruptions.iter().map(damage).chain([classes]);
+        let size = ("size:N", "images scaled to N x N".to_owned());
+        let shifts = self.corruptions.iter().map(damage).chain([classes, size]);
         section(out, "\nShifts of data sets: DATA+SHIFT[:1 to 5], 3 if not stated", shifts)?;
         let formats = self.formats.iter().map(|entry| (entry.name, entry.title.to_owned()));
         section(out, "\nFormats that are read", formats)?;

@@ -2,8 +2,8 @@
 //!
 //! Those of Schürholt et al. 2022 (<https://arxiv.org/abs/2209.14764>): seed zoos differ in their seeds alone,
 //! hyper-parameter zoos in all axes with ten seeds, either the same for every combination (`-hyper`) or drawn for each
-//! (`-hyper-random`). Published images of other sizes were scaled to 28 x 28 (small CNN) or 32 x 32; here those of USPS
-//! are padded, those of SVHN, CIFAR-10 and STL-10 stay as they are.
+//! (`-hyper-random`). Images of other sizes are scaled to 28 x 28 (small CNN) or 32 x 32, as the published ones; those of USPS
+//! are padded.
 
 /// A zoo with a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,14 +83,14 @@ pub static PRESETS: [ZooPreset; 27] = {
     const SVHN: [ZooPreset; 2] = hyper_pair!(
         "svhn",
         "Small CNN on SVHN",
-        "data = \"svhn\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 13257\n",
+        "data = \"svhn+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 13257\n",
         "dropout = [0.0, 0.3, 0.5]\noptimizer = \"sgd\"\nlearning_rate = [1e-2, 1e-3, 1e-4]\n\
          weight_decay = [0.0, 1e-3, 1e-1]\n"
     );
     const CIFAR10_SMALL: [ZooPreset; 2] = hyper_pair!(
         "cifar10-small",
         "Small CNN on CIFAR-10",
-        "data = \"cifar10\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 8000\n",
+        "data = \"cifar10+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 8000\n",
         "dropout = [0.0, 0.5]\noptimizer = [\"adam\", \"sgd\"]\nlearning_rate = 1e-3\n\
          weight_decay = [1e-2, 1e-3]\n"
     );
@@ -104,14 +104,14 @@ pub static PRESETS: [ZooPreset; 27] = {
     const STL10_SMALL: [ZooPreset; 2] = hyper_pair!(
         "stl10-small",
         "Small CNN on STL-10",
-        "data = \"stl10\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 800\n",
+        "data = \"stl10+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 800\n",
         "dropout = [0.0, 0.5]\noptimizer = [\"adam\", \"sgd\"]\nlearning_rate = [1e-3, 1e-4]\n\
          weight_decay = [1e-2, 1e-3]\n"
     );
     const STL10_LARGE: [ZooPreset; 2] = hyper_pair!(
         "stl10-large",
         "Medium CNN on STL-10",
-        "data = \"stl10\"\npreprocessing = \"half\"\narch = \"zoo-cnn-medium\"\nholdout = 800\n",
+        "data = \"stl10+size:32\"\npreprocessing = \"half\"\narch = \"zoo-cnn-medium\"\nholdout = 800\n",
         "dropout = [0.0, 0.5]\noptimizer = [\"adam\", \"sgd\"]\nlearning_rate = [1e-3, 1e-4]\n\
          weight_decay = [1e-2, 1e-3]\n"
     );
@@ -166,7 +166,7 @@ pub static PRESETS: [ZooPreset; 27] = {
             name: "svhn-seed",
             title: "Small CNN on SVHN: seeds 1 to 1000",
             toml: zoo!(
-                "data = \"svhn\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 13257\n",
+                "data = \"svhn+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 13257\n",
                 "activation = \"tanh\"\ninitialisation = \"uniform\"\nlearning_rate = 3e-3\nseeds = \"1-1000\"\n"
             ),
         },
@@ -176,7 +176,7 @@ pub static PRESETS: [ZooPreset; 27] = {
             name: "cifar10-small-seed",
             title: "Small CNN on CIFAR-10: seeds 1 to 1000",
             toml: zoo!(
-                "data = \"cifar10\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 8000\n",
+                "data = \"cifar10+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 8000\n",
                 "activation = \"gelu\"\ninitialisation = \"kaiming-uniform\"\nlearning_rate = 1e-4\n\
                  weight_decay = 1e-2\nseeds = \"1-1000\"\n"
             ),
@@ -198,7 +198,7 @@ pub static PRESETS: [ZooPreset; 27] = {
             name: "stl10-small-seed",
             title: "Small CNN on STL-10: seeds 1 to 1000",
             toml: zoo!(
-                "data = \"stl10\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 800\n",
+                "data = \"stl10+size:28\"\npreprocessing = \"half\"\narch = \"zoo-cnn\"\nholdout = 800\n",
                 "activation = \"tanh\"\ninitialisation = \"kaiming-uniform\"\nlearning_rate = 1e-4\n\
                  weight_decay = 1e-3\nseeds = \"1-1000\"\n"
             ),
@@ -209,7 +209,7 @@ pub static PRESETS: [ZooPreset; 27] = {
             name: "stl10-large-seed",
             title: "Medium CNN on STL-10: seeds 1 to 1000",
             toml: zoo!(
-                "data = \"stl10\"\npreprocessing = \"half\"\narch = \"zoo-cnn-medium\"\nholdout = 800\n",
+                "data = \"stl10+size:32\"\npreprocessing = \"half\"\narch = \"zoo-cnn-medium\"\nholdout = 800\n",
                 "activation = \"tanh\"\ninitialisation = \"kaiming-uniform\"\nlearning_rate = 1e-4\n\
                  weight_decay = 1e-3\nseeds = \"1-1000\"\n"
             ),
