@@ -99,6 +99,7 @@ fn a_predictor_meets_its_target() {
     assert!(sizes[0] < sizes[1], "{sizes:?}");
     let too_small = refused(command("compress", &options("--target-bytes 900"), &file));
     assert!(too_small.contains("900 bytes cannot be reached"), "{too_small}");
+    assert!(!folder.path().join("p.wsp.work").exists(), "work that leads nowhere");
     let both = options("--target-bytes 3500 --predictor-bits 4");
     let Output { status, .. } = command("compress", &both, &file).output().unwrap();
     assert_eq!(status.code(), Some(2));

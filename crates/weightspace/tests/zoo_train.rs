@@ -161,6 +161,9 @@ fn large_networks_are_trained_too() {
     let found = evaluate::accuracy(&engine, &test, None, &preprocessing, &|_| ()).unwrap();
     assert_eq!(found.accuracy() as f32, model.metrics[2].test_accuracy);
     assert!(model.metrics[2].train_loss < model.metrics[0].train_loss);
+    // Of 48 images that were learnt from.
+    let right = model.metrics[2].train_accuracy * 48.0;
+    assert!((0.0..=48.0).contains(&right) && (right - right.round()).abs() < 1e-3, "{right}");
     // The other one diverges, and stays so.
     let lost = population.model(1).unwrap();
     assert!(lost.metrics[2].test_loss.is_nan() && lost.metrics[0].test_loss.is_finite());

@@ -118,6 +118,8 @@ impl Search<'_> {
             let reasons = tried.iter().filter_map(|t| Some((t.name, t.out_of_reach.as_ref()?)));
             let reasons: Vec<_> = reasons.map(|(name, why)| format!("{name}: {why}")).collect();
             let how = if lessons.is_some() { "" } else { " without training" };
+            // Another try has another target, for which this work is of no use.
+            lessons.map_or(Ok(()), Lessons::finish)?;
             bail!("no method gets there{how}: {}", reasons.join("; "));
         };
         let choice = Trials {

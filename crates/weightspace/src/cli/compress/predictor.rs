@@ -149,6 +149,10 @@ impl PredictorArgs {
         let name = || original.net.arch().to_owned();
         let made = predictor::compress(original, &recipe, global.seed(), Some(&place), &mut watch);
         drop(watch);
+        if self.work.is_none() && matches!(made, Err(RecipeError::OutOfReach(_))) {
+            // Another try has another target, for which this work is of no use.
+            place.remove()?;
+        }
         let product = made.map_err(|error| match error {
             RecipeError::Interrupted(interrupted) => {
                 let folder = place.path().to_owned();

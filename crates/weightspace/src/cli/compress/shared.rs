@@ -12,9 +12,11 @@ pub const DEFAULT_CALIBRATION: usize = 512;
 
 /// What more than one method can be told.
 #[derive(Args)]
-#[command(next_help_heading = "Options of several methods (all but subspace)")]
+#[command(
+    next_help_heading = "Options of the methods auto, quantize and low-rank, targets also of predictor"
+)]
 pub struct SharedArgs {
-    /// Largest size of the file: auto, quantize, low-rank, predictor
+    /// Largest size of the file
     #[arg(long, value_name = "N")]
     pub target_bytes: Option<u64>,
     /// Smallest accuracy on held-out training images, as a fraction: of the smallest file that has it

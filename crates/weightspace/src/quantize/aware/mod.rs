@@ -5,8 +5,8 @@
 //! weight (Bengio et al. 2013) and of the bits of the file, whose price rises and falls with the distance to the target.
 //!
 //! Steps come from post-training quantisation to the same number of bytes, scaled so that training begins at that
-//! size. The start is the original's weights as they are when batch normalisations are folded, so that one step suits all channels of a
-//! layer. The normalisations themselves go on living: see [`equalise`].
+//! size. The start is the original's weights as they are when batch normalisations are folded, so that one step
+//! suits all channels of a layer. The normalisations themselves go on living: see [`equalise`].
 
 mod coder;
 mod config;

@@ -153,7 +153,7 @@ impl Rounding {
 
     /// Adds the gradient of what the bits of the vector last rounded cost in the loss: once for every step.
     pub fn add_gradient(&mut self, values: &[f32], gradient: &mut [f32]) {
-        if self.prices.loss == 0.0 {
+        if self.prices == RatePrices::NONE {
             return;
         }
         let count: usize = self.parts.iter().map(|part| part.range.len()).sum();

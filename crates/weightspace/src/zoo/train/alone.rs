@@ -1,7 +1,8 @@
 //! One model that lanes cannot train, by the ordinary engine.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weightspace_core::StateDict;
 use weightspace_nn::comm::Part as RankPart;
@@ -14,16 +15,20 @@ use weightspace_nn::{Engine, ModelState, Net};
 use super::images::{Datasets, Part};
 use super::in_lanes::pair;
 use super::members::{Members, Scores};
+use super::running_accuracy::{Counted, TALLY, Tally};
 use crate::zoo::ZooError;
 use crate::zoo::row::RowLayout;
 
-/// A model on a thread of its own. What is said of it in an epoch is its loss; one that diverges is not a number from
-/// then on.
+/// A model on a thread of its own. What is said of it in an epoch is the loss and accuracy of its training steps, as of
+/// models in lanes; one that diverges is not a number from then on.
 pub struct Alone<'a> {
     trainer: Trainer<'a>,
     net: &'a Net,
     images: &'a Datasets,
     folder: RunFolder,
+    /// Of this epoch's training steps.
+    tally: Arc<Tally>,
+    tally_file: PathBuf,
     /// The epoch that a model which has diverged stands for.
     diverged: Option<u32>,
 }
@@ -41,16 +46,24 @@ impl<'a> Alone<'a> {
         folder: &Path,
     ) -> Result<Self, ZooError> {
         let config = TrainConfig { augmentation: images.augmentation, ..config };
-        let task =
-            Images { net, images, seed: config.seed, inputs: Vec::new(), labels: Vec::new() };
+        let tally = Arc::new(Tally::default());
+        let task = Images {
+            net,
+            images,
+            seed: config.seed,
+            inputs: Vec::new(),
+            labels: Vec::new(),
+            tally: Arc::clone(&tally),
+        };
         let method = Dense::new(net, start.weights);
         let trainer = Trainer::new(Box::new(task), Box::new(method), start.running, config)?;
+        let tally_file = folder.join(TALLY);
         let folder = RunFolder::open(folder, CheckpointPolicy::default())?;
-        Ok(Alone { trainer, net, images, folder, diverged: None })
+        Ok(Alone { trainer, net, images, folder, tally, tally_file, diverged: None })
     }
 
-    /// The mean loss of an epoch, unless `stop` said so before its end.
-    fn train_epoch(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<f64>, TrainError> {
+    /// The mean loss and the accuracy of an epoch's steps, unless `stop` said so before its end.
+    fn train_epoch(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Scores>, TrainError> {
         let epoch = self.trainer.position().epoch;
         while self.trainer.position().epoch == epoch {
             if stop() {
@@ -59,7 +72,9 @@ impl<'a> Alone<'a> {
             self.trainer.step()?;
         }
         // Weights may have stopped being finite in the last step.
-        Ok(self.trainer.evaluate()?.train_loss)
+        let loss = self.trainer.evaluate()?.train_loss;
+        let accuracy = self.tally.take_accuracy();
+        Ok(loss.map(|loss| [loss as f32, accuracy]))
     }
 
     fn state(&mut self) -> StateDict {
@@ -84,7 +99,7 @@ impl Members for Alone<'_> {
         }
         let epoch = self.trainer.position().epoch;
         match self.train_epoch(stop) {
-            Ok(loss) => Ok(loss.map(|loss| vec![[loss as f32, f32::NAN]])),
+            Ok(scores) => Ok(scores.map(|scores| vec![scores])),
             Err(TrainError::Diverged { .. }) => {
                 self.diverged = Some(epoch + 1);
                 Ok(Some(vec![UNKNOWN]))
@@ -125,12 +140,17 @@ impl Members for Alone<'_> {
         match self.diverged {
             // It diverges again.
             Some(_) => Ok(()),
-            None => Ok(self.folder.save(&self.trainer)?),
+            None => {
+                self.folder.save(&self.trainer)?;
+                self.tally.save(&self.tally_file, self.trainer.step_count())
+            }
         }
     }
 
     fn restore(&mut self) -> Result<bool, ZooError> {
-        Ok(self.folder.restore(&mut self.trainer)?)
+        let there = self.folder.restore(&mut self.trainer)?;
+        self.tally.restore(&self.tally_file, self.trainer.step_count());
+        Ok(there)
     }
 }
 
@@ -141,6 +161,7 @@ struct Images<'a> {
     seed: u64,
     inputs: Vec<f32>,
     labels: Vec<u16>,
+    tally: Arc<Tally>,
 }
 
 impl Task for Images<'_> {
@@ -165,7 +186,9 @@ impl Task for Images<'_> {
         self.inputs.resize(share.len() * self.net.input_len(), 0.0);
         let (inputs, own) = (&mut self.inputs[..], &indices[share]);
         train.fill_augmented(own, preprocessing, *augmentation, self.seed, epoch, inputs)?;
-        let loss: Box<dyn Loss> = Box::new(CrossEntropy::new(&self.labels, self.net.class_count()));
+        let (labels, classes) = (&self.labels[..], self.net.class_count());
+        let loss = CrossEntropy::new(labels, classes);
+        let loss: Box<dyn Loss> = Box::new(Counted { loss, labels, classes, tally: &self.tally });
         Ok(Prepared { inputs: &self.inputs, loss, taps: Vec::new() })
     }
 

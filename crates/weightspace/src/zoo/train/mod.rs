@@ -6,6 +6,7 @@ mod images;
 mod in_lanes;
 mod members;
 mod record;
+mod running_accuracy;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
