@@ -7,11 +7,17 @@ use rayon::prelude::*;
 use super::Pixels;
 
 /// Images of `shape` (channels, height, width) scaled to `size` x `size`: linear interpolation, over the area that a
-/// pixel stands for where they become smaller, as Pillow's and torchvision's on images. Integers stay integers.
-pub(super) fn resized(pixels: &Pixels, shape: [usize; 3], size: usize) -> Pixels {
+/// pixel stands for where they become smaller, as Pillow's and torchvision's on images. Integers stay integers; real
+/// numbers are from 0 to `scale`, full intensity, which the scaling of floats takes for 1.
+pub(super) fn resized(pixels: &Pixels, shape: [usize; 3], scale: f32, size: usize) -> Pixels {
     match pixels {
         Pixels::U8(values) => Pixels::U8(planes(values, shape, size)),
-        Pixels::F32(values) => Pixels::F32(planes(values, shape, size)),
+        Pixels::F32(values) => {
+            let values: Vec<f32> = values.iter().map(|value| value / scale).collect();
+            let mut resized = planes(&values, shape, size);
+            resized.iter_mut().for_each(|value| *value *= scale);
+            Pixels::F32(resized)
+        }
     }
 }
 

@@ -153,7 +153,7 @@ impl Dataset {
             }
             &Shift::Size(size) => {
                 let [channels, ..] = self.shape();
-                let pixels = resized(self.pixels(), self.shape(), size);
+                let pixels = resized(self.pixels(), self.shape(), self.scale(), size);
                 Ok(self.with_images(name, [channels, size, size], pixels))
             }
             Shift::Classes(labels) => {

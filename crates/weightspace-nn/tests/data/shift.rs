@@ -237,6 +237,11 @@ fn images_are_scaled_as_by_pillow() {
     close(4, (0..16).map(|n| n * 16).collect(), 2, &[57, 83, 157, 183]);
     let larger = [0, 25, 75, 100, 50, 59, 76, 85, 150, 126, 79, 55, 200, 160, 80, 40];
     close(2, vec![0, 100, 200, 40], 4, &larger);
+    // Real numbers are not cut off at 1 where full intensity is more, and not rounded.
+    let pixels = Pixels::F32(vec![0.0, 0.5, 1.9, 1.0]);
+    let real = dataset([1, 2, 2], pixels).with_scale(2.0).shifted(&shift("size:1")).unwrap();
+    let Pixels::F32(mean) = real.pixels() else { panic!("integers") };
+    assert!((mean[0] - 0.85).abs() < 1e-6, "{mean:?}");
     let digits = data::open("digits+size:16", None, Split::Test).unwrap();
     assert_eq!((digits.shape(), digits.len()), ([1, 16, 16], 360));
     for text in ["size:", "size:0", "size:x", "size:99999"] {

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use weightspace_core::WspError;
 use weightspace_core::container::{Header, WspFile};
+use weightspace_nn::train::TrainError;
 
 use crate::low_rank::{Decomposed, LowRankError};
 use crate::phases::{Interrupted, PhaseError};
@@ -80,6 +81,10 @@ impl From<AwareError> for AutoError {
             AwareError::Phase(PhaseError::Interrupted(interrupted)) => {
                 AutoError::Interrupted(interrupted)
             }
+            // Others may still get there.
+            AwareError::Phase(PhaseError::Train(error @ TrainError::Diverged { .. })) => {
+                AutoError::OutOfReach(error.to_string())
+            }
             error => AutoError::Aware(error),
         }
     }
@@ -90,6 +95,9 @@ impl From<RecipeError> for AutoError {
         match error {
             RecipeError::OutOfReach(reason) => AutoError::OutOfReach(reason),
             RecipeError::Interrupted(interrupted) => AutoError::Interrupted(interrupted),
+            RecipeError::Train(error @ TrainError::Diverged { .. }) => {
+                AutoError::OutOfReach(error.to_string())
+            }
             error => AutoError::Predictor(error),
         }
     }

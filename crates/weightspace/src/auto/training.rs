@@ -37,10 +37,10 @@ pub struct Training<'a> {
 impl Session<'_> {
     /// What training needs: how, the network, and its images.
     fn lesson(&self) -> Result<(Training<'_>, &Net, Images<'_>), AutoError> {
-        let training = self.training.ok_or(QuantizeError::Needs("training needs --train-epochs"));
+        let needs = |what| move || QuantizeError::Needs(what);
+        let training = self.training.ok_or_else(needs("training needs --train-epochs"))?;
         let source = self.network.source();
-        let source = source.ok_or(QuantizeError::Needs("training needs images (--data)"));
-        let ((net, images), training) = (source?, training?);
+        let (net, images) = source.ok_or_else(needs("training needs images (--data)"))?;
         Ok((training, net, images))
     }
 
@@ -54,8 +54,11 @@ impl Session<'_> {
     ) -> Result<Vec<u8>, AutoError> {
         let (training, net, images) = self.lesson()?;
         let weights = self.network.original();
-        let own = Engine::new(net, weights).map_err(QuantizeError::from)?;
-        let teacher = training.teacher.unwrap_or(&own);
+        let own = match training.teacher {
+            Some(_) => None,
+            None => Some(Engine::new(net, weights).map_err(QuantizeError::from)?),
+        };
+        let teacher = training.teacher.or(own.as_ref()).expect("one of both");
         let lesson = Lesson { header, net, weights, images, teacher };
         let train = |bytes: u64| {
             let recipe = AwareRecipe {

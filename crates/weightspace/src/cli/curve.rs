@@ -376,7 +376,7 @@ fn earlier(folder: &Path, identity: &Identity) -> anyhow::Result<Option<Record>>
 }
 
 fn hash(weights: &StateDict) -> String {
-    weights.content_hash()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hexadecimal(&weights.content_hash()[..16])
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

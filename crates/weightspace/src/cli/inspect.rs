@@ -156,7 +156,7 @@ impl<'a> Details<'a> {
                     method: header.method.name(),
                     data: &header.data,
                     preprocessing: &header.preprocessing,
-                    source_hash: hex(&header.source_hash),
+                    source_hash: text::hexadecimal(&header.source_hash),
                     source_bytes: header.source_bytes,
                     source_parameters: header.source_parameters,
                     projection: file.projection().map(|own| ProjectionReport::new(file, own)),
@@ -216,7 +216,7 @@ impl ProjectionReport {
             },
             has_key: projected.key != ProjectionKey::Withheld,
             // As much of it as other commands show.
-            base_hash: projected.base_hash.map(|hash| hex(&hash[..16])),
+            base_hash: projected.base_hash.map(|hash| text::hexadecimal(&hash[..16])),
             coefficients: projected.coefficient_count(),
             segments: projected.segments.len(),
             step: projected.step,
@@ -237,8 +237,4 @@ impl ProjectionReport {
             "{basis}, {coefficients} coefficients{parts}, {planes} planes, step {step:e}, start {start}, {key}"
         )
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

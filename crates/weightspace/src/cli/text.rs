@@ -2,6 +2,11 @@
 
 use weightspace_nn::evaluate::Evaluation;
 
+/// A hash or key as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// An error with its causes in one line. Causes that the message before already quotes are left
 /// out: library errors often name their source in their own text.
 pub fn one_line(error: &anyhow::Error) -> String {

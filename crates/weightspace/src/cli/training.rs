@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use weightspace::auto::Training;
 use weightspace::phases::Interrupted;
 use weightspace::workplace::Workplace;
-use weightspace_nn::Engine;
+use weightspace_core::StateDict;
 use weightspace_nn::data::Augmentation;
+use weightspace_nn::engine::EngineError;
+use weightspace_nn::{Engine, Net};
 
-use super::Global;
 use super::interruption::Interruption;
 use super::model::{ArchChoice, Model};
+use super::{Global, text};
 
 /// How methods that train go about it.
 #[derive(Args)]
@@ -54,7 +56,8 @@ impl TrainingArgs {
         global: &Global,
     ) -> anyhow::Result<Option<Lessons>> {
         let Some(epochs) = self.train_epochs else { return Ok(None) };
-        let (teacher, teacher_hash) = self.teacher.as_deref().map(teacher).transpose()?.unzip();
+        let teacher = self.teacher.as_deref().map(|path| teacher(path, Engine::new));
+        let (teacher, teacher_hash) = teacher.transpose()?.unzip();
         let augmentation = self.augment.unwrap_or_default();
         let place = Workplace::new(folder, anew);
         place.claim(&json!({
@@ -67,13 +70,16 @@ impl TrainingArgs {
     }
 }
 
-fn teacher(path: &Path) -> anyhow::Result<(Engine, String)> {
+/// The teacher in a file as an engine, and the hash of its tensors.
+pub fn teacher(
+    path: &Path,
+    engine: impl FnOnce(&Net, &StateDict) -> Result<Engine, EngineError>,
+) -> anyhow::Result<(Engine, String)> {
     let model = Model::open(path)?;
     let net = model.net(&ArchChoice::Auto)?;
     let tensors = model.state_dict()?;
-    let hash = tensors.content_hash().iter().map(|byte| format!("{byte:02x}")).collect();
-    let engine = Engine::new(&net, &tensors).with_context(|| path.display().to_string())?;
-    Ok((engine, hash))
+    let engine = engine(&net, &tensors).with_context(|| path.display().to_string())?;
+    Ok((engine, text::hexadecimal(&tensors.content_hash())))
 }
 
 /// What the options stand for, once files are read and the folder of the work is there.

@@ -17,10 +17,11 @@ use weightspace_nn::{Engine, ModelState, Net};
 
 use super::config::RunConfig;
 use super::record::Record;
-use crate::cli::Global;
 use crate::cli::model::{ArchChoice, Model};
 use crate::cli::progress::Bar;
 use crate::cli::setup;
+use crate::cli::training::teacher;
+use crate::cli::{Global, text};
 
 /// Everything that a run reads.
 pub struct Inputs {
@@ -78,7 +79,9 @@ impl Inputs {
             (tensors, _) => tensors,
         };
         let (teacher, teacher_hash) = match &config.teacher {
-            Some(path) => Some(teacher(path, &config)?).unzip(),
+            Some(path) => {
+                Some(teacher(path, |net, tensors| teaching(net, tensors, &config))?).unzip()
+            }
             // A predictor learns from the original.
             None => match tensors.as_ref().filter(|_| config.predictor.is_some()) {
                 Some(tensors) => (Some(teaching(&net, tensors, &config)?), None),
@@ -206,7 +209,7 @@ impl Inputs {
 }
 
 fn hash(tensors: &StateDict) -> String {
-    tensors.content_hash().iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hexadecimal(&tensors.content_hash())
 }
 
 /// What was asked for, what the initial model says, what published checkpoints of the architecture
@@ -287,15 +290,6 @@ fn with_new_head(
     }
     arch::check(net, &tensors.infos()).with_context(|| path.display().to_string())?;
     Ok(tensors)
-}
-
-/// The network to learn from, and the hash of its tensors.
-fn teacher(path: &Path, config: &RunConfig) -> anyhow::Result<(Engine, String)> {
-    let model = Model::open(path)?;
-    let net = model.net(&ArchChoice::Auto)?;
-    let tensors = model.state_dict()?;
-    let engine = teaching(&net, &tensors, config).with_context(|| path.display().to_string())?;
-    Ok((engine, hash(&tensors)))
 }
 
 /// The engine of a teacher, with the feature maps that are asked for.
