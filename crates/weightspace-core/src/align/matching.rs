@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::TOLERANCE;
 use super::assignment::{maximise, value};
-use super::units::{Slot, Units, identity};
+use super::units::{Slot, Units, identity, sum_of_pairs};
 use crate::random::Stream;
 
 /// Both networks, and what of their products no permutation changes.
@@ -13,7 +13,7 @@ pub(super) struct Products<'a> {
     /// The other network's weights of every touched tensor.
     values: &'a [Cow<'a, [f32]>],
     /// For each group the sum of the products of slots without neighbours, size x size.
-    constant: Vec<Vec<f64>>,
+    constant: Vec<Vec<f32>>,
 }
 
 impl<'a> Products<'a> {
@@ -32,7 +32,7 @@ impl<'a> Products<'a> {
     }
 
     /// Adds the inner products of the reference's units (rows of `sum`) and the other network's (columns).
-    fn add(&self, slot: &Slot, sources: &[Vec<Vec<usize>>], rows: &mut Vec<f64>, sum: &mut [f64]) {
+    fn add(&self, slot: &Slot, sources: &[Vec<Vec<usize>>], rows: &mut Vec<f32>, sum: &mut [f32]) {
         let touched = &self.units.tensors[slot.tensor];
         slot.member.gather(&self.values[slot.tensor], touched, &sources[slot.tensor], rows);
         add_product_with_transposed(sum, &slot.rows, rows, slot.member.places.len());
@@ -40,7 +40,7 @@ impl<'a> Products<'a> {
 }
 
 /// `sum` += A B^T for A and B of `count` rows, all row-major.
-fn add_product_with_transposed(sum: &mut [f64], a: &[f64], b: &[f64], count: usize) {
+fn add_product_with_transposed(sum: &mut [f32], a: &[f32], b: &[f32], count: usize) {
     assert_eq!((sum.len(), a.len()), (count * count, b.len()));
     let columns = a.len() / count.max(1);
     assert_eq!(a.len(), count * columns);
@@ -48,7 +48,7 @@ fn add_product_with_transposed(sum: &mut [f64], a: &[f64], b: &[f64], count: usi
     // SAFETY: A and B are `count` x `columns` and `sum` is `count` x `count`, as asserted above, so
     // that all elements at these strides are inside; `sum` is borrowed mutably and overlaps neither.
     unsafe {
-        matrixmultiply::dgemm(
+        matrixmultiply::sgemm(
             count,
             columns,
             count,
@@ -74,10 +74,10 @@ pub(super) struct Matching<'a> {
     /// For each tensor and axis, where the permuted network's positions come from.
     sources: Vec<Vec<Vec<usize>>>,
     /// For each slot with neighbours its product, and whether that is of the present permutations.
-    kept: Vec<Vec<(Vec<f64>, bool)>>,
+    kept: Vec<Vec<(Vec<f32>, bool)>>,
     /// Groups that are matched, and none of whose products has changed since.
     settled: Vec<bool>,
-    rows: Vec<f64>,
+    rows: Vec<f32>,
     sum: Vec<f64>,
 }
 
@@ -101,15 +101,17 @@ impl<'a> Matching<'a> {
     }
 
     /// Squared distance of the permuted network over all touched tensors.
-    pub fn distance(&self) -> f64 {
+    pub fn distance(&mut self) -> f64 {
         let tensors = 0..self.sources.len();
         tensors.map(|tensor| self.compare(tensor, |a, b| (a - b).powi(2))).sum()
     }
 
     /// Sum over all elements of a tensor, of the reference and of the permuted network.
-    fn compare(&self, tensor: usize, term: impl Fn(f64, f64) -> f64) -> f64 {
-        let other = &self.products.values[tensor];
-        self.products.units.tensors[tensor].sum(other, &self.sources[tensor], term)
+    fn compare(&mut self, tensor: usize, term: impl Fn(f64, f64) -> f64) -> f64 {
+        let Products { units, values, .. } = self.products;
+        let touched = &units.tensors[tensor];
+        touched.reorder(&values[tensor], &self.sources[tensor], &mut self.rows);
+        sum_of_pairs(&touched.reference, &self.rows, term)
     }
 
     /// Matches one group after the other, each by what is known of it: products of slots whose
@@ -156,7 +158,7 @@ impl<'a> Matching<'a> {
         let new = maximise(&self.sum, old.len());
         self.settled[group] = true;
         let scale = magnitude(&self.sum, &old);
-        if value(&self.sum, &new) - value(&self.sum, &old) <= TOLERANCE * (1.0 + scale) {
+        if value(&self.sum, &new) - value(&self.sum, &old) <= TOLERANCE * scale {
             return false;
         }
         let slots = &self.products.units.slots[group];
@@ -167,7 +169,7 @@ impl<'a> Matching<'a> {
         // Where units stand on two axes of one tensor, the assignment is only a guess.
         let before = self.inner_product(group);
         self.set(group, new);
-        let better = self.inner_product(group) - before > TOLERANCE * (1.0 + scale);
+        let better = self.inner_product(group) - before > TOLERANCE * scale;
         if !better {
             self.set(group, old);
             self.settled[group] = true;
@@ -176,7 +178,7 @@ impl<'a> Matching<'a> {
     }
 
     /// Inner product of the two networks over all tensors of a group.
-    fn inner_product(&self, group: usize) -> f64 {
+    fn inner_product(&mut self, group: usize) -> f64 {
         let slots = self.products.units.slots[group].iter();
         let mut tensors: Vec<usize> = slots.map(|slot| slot.tensor).collect();
         tensors.sort_unstable();
@@ -188,7 +190,8 @@ impl<'a> Matching<'a> {
     /// position.
     fn add_up(&mut self, group: usize, wanted: impl Fn(usize) -> bool) {
         let Matching { products, sources, kept, rows, sum, .. } = self;
-        sum.clone_from(&products.constant[group]);
+        sum.clear();
+        sum.extend(products.constant[group].iter().map(|&product| f64::from(product)));
         for (position, slot) in products.units.slots[group].iter().enumerate() {
             if slot.neighbours.is_empty() || !wanted(position) {
                 continue;
@@ -200,7 +203,7 @@ impl<'a> Matching<'a> {
                 products.add(slot, sources, rows, product);
                 *valid = true;
             }
-            sum.iter_mut().zip(product).for_each(|(sum, term)| *sum += *term);
+            sum.iter_mut().zip(product).for_each(|(sum, term)| *sum += f64::from(*term));
         }
     }
 

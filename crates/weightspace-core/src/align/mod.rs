@@ -17,8 +17,9 @@
 //! recovered.
 //! [`Start::Best`], the default, tries both and keeps the smaller distance.
 //!
-//! Weights are taken as `f32`, products and sums are `f64`: rounding stays at 1e-16 of what is summed,
-//! far below the improvements that count. The product of a tensor is kept until a permutation of another of its axes
+//! Weights and the products of a tensor's units are `f32`, their sums over tensors and distances `f64`: rounding stays
+//! at 1e-7 of what is summed, and less than 1e-8 of a sum does not count as an improvement: of one sum, for which both
+//! are read from the same products. The product of a tensor is kept until a permutation of another of its axes
 //! changes, and a group of which no product changed is not matched again, which makes
 //! late sweeps nearly free.
 //!
@@ -55,8 +56,11 @@ use crate::{DType, StateDict, Tensor, quoted};
 use matching::{Matching, Products};
 use units::{Touched, Units};
 
-/// Share of what is compared below which a difference counts as rounding.
-const TOLERANCE: f64 = 1e-12;
+/// Share of a sum of products below which a difference counts as rounding.
+const TOLERANCE: f64 = 1e-8;
+
+/// The same for distances.
+const DISTANCE_TOLERANCE: f64 = 1e-12;
 
 /// How an alignment is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +210,7 @@ pub enum AlignError {
 
 /// A reference that any number of networks can be aligned to.
 ///
-/// It keeps the reference's weights as rows of units in `f64`: 8 bytes per weight and axis of it that can
+/// It keeps the reference's weights as rows of units: 4 bytes per weight and axis of it that can
 /// be permuted.
 pub struct Aligner<'a> {
     reference: &'a StateDict,
@@ -246,7 +250,7 @@ impl<'a> Aligner<'a> {
         let values: Vec<Cow<'_, [f32]>> = values.collect::<Result<_, _>>()?;
         let products = Products::new(&self.units, &values);
         let distance = |touched| Distance { touched, total: touched + fixed };
-        let unmoved = Matching::new(&products);
+        let mut unmoved = Matching::new(&products);
         let before = unmoved.distance();
         let mut best = Alignment {
             permutations: unmoved.permutations().to_vec(),
@@ -265,7 +269,7 @@ impl<'a> Aligner<'a> {
             let (sweeps, converged) = matching.sweep(self.options.max_sweeps, &mut random);
             let after = matching.distance();
             if best.sweeps == 0 && after <= before
-                || after < best.after.touched - TOLERANCE * before
+                || after < best.after.touched - DISTANCE_TOLERANCE * before
             {
                 let permutations = matching.permutations().to_vec();
                 best = Alignment {
@@ -333,8 +337,9 @@ fn checked<'o>(
 
 /// Refuses what is not finite as `f32`.
 fn check_finite(whose: Whose, name: &str, tensor: &Tensor) -> Result<(), AlignError> {
-    // All values are looked at, which is quicker than to stop at the first.
-    let finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
+    // All values are looked at, in words as wide as they are, which is quicker than to stop at the first.
+    let flag = |value: &f32| u32::from(!value.is_finite());
+    let finite = |values: &[f32]| values.iter().fold(0, |any, value| any | flag(value)) == 0;
     match !tensor.dtype().is_float() || finite(&tensor.to_f32()) {
         true => Ok(()),
         false => Err(AlignError::NotFinite { whose, name: name.to_owned() }),

@@ -25,7 +25,7 @@ pub(super) struct Slot<'a> {
     /// Groups on the tensor's other axes, on which the products with another network depend; ascending.
     pub neighbours: Vec<usize>,
     /// The reference's units, one row each.
-    pub rows: Vec<f64>,
+    pub rows: Vec<f32>,
 }
 
 /// All units of a reference.
@@ -129,23 +129,48 @@ impl Touched<'_> {
         })
     }
 
-    /// The sum over all elements of the tensor of what `term` makes of the reference's and the other's
-    /// in the order of `sources`.
-    pub fn sum(
-        &self,
-        other: &[f32],
-        sources: &[Vec<usize>],
-        term: impl Fn(f64, f64) -> f64,
-    ) -> f64 {
+    /// The other network's elements with the positions of all axes in the order of `sources`.
+    pub fn reorder(&self, other: &[f32], sources: &[Vec<usize>], reordered: &mut Vec<f32>) {
         let last = self.last_moving();
         let run: usize = self.shape[last + 1..].iter().product();
-        let starts = self.offsets(0..=last, sources);
-        let runs = self.reference.chunks_exact(run.max(1)).zip(starts);
-        let of_run = |(run, start): (&[f32], usize)| -> f64 {
-            let pairs = run.iter().zip(&other[start..]);
-            pairs.map(|(&a, &b)| term(f64::from(a), f64::from(b))).sum()
-        };
-        runs.map(of_run).sum()
+        reordered.clear();
+        extend_with_runs(reordered, other, &self.offsets(0..=last, sources), run);
+    }
+}
+
+/// The sum of a function of what stands at the same place of two vectors.
+///
+/// # Panics
+/// If one is longer.
+pub(super) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    /// Partial sums, so that no addition waits for the one before.
+    const LANES: usize = 8;
+    assert_eq!(a.len(), b.len(), "vectors of one length");
+    let mut sums = [0.0; LANES];
+    let ((whole_a, rest_a), (whole_b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for lane in 0..LANES {
+            sums[lane] += term(f64::from(a[lane]), f64::from(b[lane]));
+        }
+    }
+    let rest = rest_a.iter().zip(rest_b).map(|(&a, &b)| term(f64::from(a), f64::from(b)));
+    sums.into_iter().chain(rest).sum()
+}
+
+/// Appends `run` values from each of the places on.
+fn extend_with_runs(row: &mut Vec<f32>, values: &[f32], starts: &[usize], run: usize) {
+    /// A length that is known when this is compiled spares a call for every few numbers.
+    fn of<const RUN: usize>(row: &mut Vec<f32>, values: &[f32], starts: &[usize]) {
+        let before = row.len();
+        row.resize(before + starts.len() * RUN, 0.0);
+        for (run, &at) in row[before..].as_chunks_mut::<RUN>().0.iter_mut().zip(starts) {
+            run.copy_from_slice(&values[at..at + RUN]);
+        }
+    }
+    match run {
+        1 => of::<1>(row, values, starts),
+        9 => of::<9>(row, values, starts),
+        _ => starts.iter().for_each(|&at| row.extend_from_slice(&values[at..at + run])),
     }
 }
 
@@ -157,7 +182,7 @@ impl Member {
         values: &[f32],
         touched: &Touched,
         sources: &[Vec<usize>],
-        rows: &mut Vec<f64>,
+        rows: &mut Vec<f32>,
     ) {
         let last = touched.last_moving().max(self.axis);
         let run: usize = touched.shape[last + 1..].iter().product();
@@ -167,12 +192,7 @@ impl Member {
         for &place in &self.places {
             for position in place * self.block..(place + 1) * self.block {
                 let values = &values[position * touched.stride(self.axis)..];
-                match run {
-                    1 => rows.extend(columns.iter().map(|&at| f64::from(values[at]))),
-                    _ => columns.iter().for_each(|&at| {
-                        rows.extend(values[at..at + run].iter().map(|&value| f64::from(value)));
-                    }),
-                }
+                extend_with_runs(rows, values, &columns, run);
             }
         }
     }

@@ -23,6 +23,7 @@ pub mod reconstruction;
 pub mod ridge;
 mod run;
 pub mod sampling;
+pub mod scale;
 pub mod standardisation;
 pub mod statistics;
 pub mod table;

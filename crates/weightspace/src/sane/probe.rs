@@ -9,6 +9,7 @@ use super::features::{Extractor, Features, untrained};
 use super::halo::Halo;
 use super::pretraining::Samples;
 use super::ridge::{self, accuracy, determination, fit_best};
+use super::scale::Scale;
 use super::{SaneError, SaneModel};
 use crate::zoo::index::{AXES, axis_value};
 use crate::zoo::{EpochMetrics, Population};
@@ -46,6 +47,8 @@ pub struct ProbeConfig {
     pub seed: u64,
     /// How long networks are seen.
     pub halo: Halo,
+    /// What probes see of features.
+    pub scale: Scale,
 }
 
 impl ProbeConfig {
@@ -56,6 +59,7 @@ impl ProbeConfig {
             split_seed: model.split_seed,
             seed: 0,
             halo: Halo::of_window(model.autoencoder.config().window),
+            scale: Scale::default(),
         }
     }
 }
@@ -120,6 +124,7 @@ pub fn probe(
         rows.extend(probes(
             name,
             "determination",
+            config.scale,
             [&train, &validation, &test],
             &targets,
             determination,
@@ -132,7 +137,14 @@ pub fn probe(
         else {
             continue;
         };
-        rows.extend(probes(axis, "accuracy", [&train, &validation, &test], &targets, accuracy));
+        rows.extend(probes(
+            axis,
+            "accuracy",
+            config.scale,
+            [&train, &validation, &test],
+            &targets,
+            accuracy,
+        ));
     }
     Ok(rows)
 }
@@ -192,6 +204,7 @@ fn one_hot(parts: [&Vec<Option<String>>; 3]) -> Option<[Mat<f64>; 3]> {
 fn probes(
     target: &str,
     score: &'static str,
+    scale: Scale,
     parts: [&Part; 3],
     targets: &[Mat<f64>; 3],
     of: impl Fn(MatRef<'_, f64>, MatRef<'_, f64>) -> f64,
@@ -212,7 +225,7 @@ fn probes(
         if dimension.saturating_mul(train.features.nrows()) > LARGEST {
             return None;
         }
-        let (ridge, found, penalty) = fit_best(train, validation, &of)?;
+        let (ridge, found, penalty) = fit_best(train, validation, scale, &of)?;
         let test = of(ridge.predict(test.features).as_ref(), test.targets);
         let target = target.to_owned();
         Some(ProbeRow { target, score, features, dimension, validation: found, test, penalty })

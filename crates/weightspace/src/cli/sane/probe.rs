@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weightspace::sane::SaneModel;
 use weightspace::sane::probe::{ProbeConfig, ProbeRow, probe};
+use weightspace::sane::scale::Scale;
 use weightspace::zoo::Population;
 
 use crate::cli::progress::Bar;
@@ -30,12 +31,24 @@ pub struct Probe {
     /// Seed by which models are divided [default: the autoencoder's]
     #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
+    /// What probes see of features
+    #[arg(long, value_enum, value_name = "SCALE", default_value_t = ScaleName::Values)]
+    scale: ScaleName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScaleName {
+    /// Their values; those far outside of what most training models have are moved to the edge of it
+    Values,
+    /// Their ranks among the training models, for zoos in which many models have diverged
+    Ranks,
 }
 
 /// How well every property is predicted from every kind of features.
 #[derive(Serialize)]
 pub struct Report {
     split_seed: u64,
+    scale: Scale,
     pub probes: Vec<ProbeRow>,
 }
 
@@ -53,11 +66,15 @@ pub fn find(arguments: &Probe, global: &Global) -> anyhow::Result<Report> {
     config.epochs.clone_from(&arguments.epochs);
     config.split_seed = arguments.split_seed.unwrap_or(config.split_seed);
     config.seed = global.seed();
+    config.scale = match arguments.scale {
+        ScaleName::Values => Scale::Values,
+        ScaleName::Ranks => Scale::Ranks,
+    };
     let bar = Bar::new(global);
     let rows = probe(&model, &zoo, &config, |done, total| bar.report("embedding", done, total));
     drop(bar);
     let probes = rows.with_context(|| arguments.zoo.display().to_string())?;
-    Ok(Report { split_seed: config.split_seed, probes })
+    Ok(Report { split_seed: config.split_seed, scale: config.scale, probes })
 }
 
 fn write(rows: &[ProbeRow], out: &mut dyn Write) -> io::Result<()> {
