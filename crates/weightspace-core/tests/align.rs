@@ -109,6 +109,26 @@ fn copies_are_recovered_through_matrices_of_a_group_to_itself() {
     }
 }
 
+/// Products of such weights are beyond what `f32` holds.
+#[test]
+fn weights_beyond_all_use_are_aligned() {
+    for (of_in, of_out) in [(1e30, 1e-35), (1e-38, 1e36), (1e-30, 1.0)] {
+        let mut reference = weights(3);
+        for (name, factor) in [("in", of_in), ("loop", of_in), ("out", of_out)] {
+            let tensor = reference.get(name).unwrap();
+            let values: Vec<f32> = tensor.to_f32().iter().map(|value| value * factor).collect();
+            let scaled = Tensor::from_f32(tensor.shape().to_vec(), &values);
+            reference.insert(name, scaled);
+        }
+        let mut other = reference.clone();
+        apply(&groups(), &[vec![2, 0, 3, 1], vec![1, 3, 0, 2]], &mut other).unwrap();
+        let found = align(&reference, &other, AlignOptions::default());
+        apply(&groups(), &found.permutations, &mut other).unwrap();
+        assert_eq!(other, reference, "{of_in:e} {of_out:e}");
+        assert_eq!(found.after.touched, 0.0);
+    }
+}
+
 #[test]
 fn equal_units_stay_where_they_are() {
     let zeros = |(name, tensor): (&str, &Tensor)| {

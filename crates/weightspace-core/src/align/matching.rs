@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::TOLERANCE;
 use super::assignment::{maximise, value};
-use super::units::{Slot, Units, identity, sum_of_pairs};
+use super::units::{Slot, Units, identity, scale, scale_rows, sum_of_pairs};
 use crate::random::Stream;
 
 /// Both networks, and what of their products no permutation changes.
@@ -12,30 +12,51 @@ pub(super) struct Products<'a> {
     units: &'a Units<'a>,
     /// The other network's weights of every touched tensor.
     values: &'a [Cow<'a, [f32]>],
+    /// Factors of its rows, for each tensor.
+    scales: Vec<f32>,
     /// For each group the sum of the products of slots without neighbours, size x size.
-    constant: Vec<Vec<f32>>,
+    constant: Vec<Vec<f64>>,
 }
 
 impl<'a> Products<'a> {
     pub fn new(units: &'a Units<'a>, values: &'a [Cow<'a, [f32]>]) -> Self {
         let sources: Vec<_> = units.tensors.iter().map(|t| identity(&t.shape)).collect();
-        let mut products = Products { units, values, constant: Vec::new() };
-        let mut rows = Vec::new();
+        let scales = values.iter().map(|values| scale(values)).collect();
+        let mut products = Products { units, values, scales, constant: Vec::new() };
+        let (mut rows, mut product) = (Vec::new(), Vec::new());
         for (group, slots) in units.groups.iter().zip(&units.slots) {
             let mut sum = vec![0.0; group.size * group.size];
             for slot in slots.iter().filter(|slot| slot.neighbours.is_empty()) {
-                products.add(slot, &sources, &mut rows, &mut sum);
+                products.of(slot, &sources, &mut rows, &mut product);
+                products.add(slot, &product, &mut sum);
             }
             products.constant.push(sum);
         }
         products
     }
 
-    /// Adds the inner products of the reference's units (rows of `sum`) and the other network's (columns).
-    fn add(&self, slot: &Slot, sources: &[Vec<Vec<usize>>], rows: &mut Vec<f32>, sum: &mut [f32]) {
-        let touched = &self.units.tensors[slot.tensor];
+    /// The inner products of the reference's units (rows) and the other network's (columns), scaled.
+    fn of(
+        &self,
+        slot: &Slot,
+        sources: &[Vec<Vec<usize>>],
+        rows: &mut Vec<f32>,
+        product: &mut Vec<f32>,
+    ) {
+        let (touched, count) = (&self.units.tensors[slot.tensor], slot.member.places.len());
         slot.member.gather(&self.values[slot.tensor], touched, &sources[slot.tensor], rows);
-        add_product_with_transposed(sum, &slot.rows, rows, slot.member.places.len());
+        scale_rows(rows, self.scales[slot.tensor]);
+        product.clear();
+        product.resize(count * count, 0.0);
+        add_product_with_transposed(product, &slot.rows, rows, count);
+    }
+
+    /// Adds what [`of`](Self::of) has found, as it is without scales.
+    fn add(&self, slot: &Slot, product: &[f32], sum: &mut [f64]) {
+        let scales = [self.units.tensors[slot.tensor].scale, self.scales[slot.tensor]];
+        // Exact, of powers of two.
+        let factor = scales.map(f64::from).iter().product::<f64>().recip();
+        sum.iter_mut().zip(product).for_each(|(sum, &term)| *sum += factor * f64::from(term));
     }
 }
 
@@ -190,20 +211,17 @@ impl<'a> Matching<'a> {
     /// position.
     fn add_up(&mut self, group: usize, wanted: impl Fn(usize) -> bool) {
         let Matching { products, sources, kept, rows, sum, .. } = self;
-        sum.clear();
-        sum.extend(products.constant[group].iter().map(|&product| f64::from(product)));
+        sum.clone_from(&products.constant[group]);
         for (position, slot) in products.units.slots[group].iter().enumerate() {
             if slot.neighbours.is_empty() || !wanted(position) {
                 continue;
             }
             let (product, valid) = &mut kept[group][position];
             if !*valid {
-                product.clear();
-                product.resize(sum.len(), 0.0);
-                products.add(slot, sources, rows, product);
+                products.of(slot, sources, rows, product);
                 *valid = true;
             }
-            sum.iter_mut().zip(product).for_each(|(sum, term)| *sum += f64::from(*term));
+            products.add(slot, product, sum);
         }
     }
 

@@ -15,6 +15,30 @@ pub(super) struct Touched<'a> {
     pub reference: Cow<'a, [f32]>,
     /// For each axis the groups that have places on it.
     pub axes: Vec<Vec<usize>>,
+    /// Factor of the reference's rows.
+    pub scale: f32,
+}
+
+/// Products of magnitudes between this and its reciprocal stay far inside of what `f32` holds.
+const ORDINARY: f32 = (1u64 << 30) as f32;
+
+/// A power of two by which no product of two tensors overflows, and none that counts vanishes: 1 but for weights beyond all
+/// use, as networks that have diverged have them.
+pub(super) fn scale(values: &[f32]) -> f32 {
+    // In words as wide as the values, which is quicker: the larger a magnitude is, the larger are its bits.
+    let magnitude = |value: &f32| value.to_bits() & 0x7fff_ffff;
+    let largest = f32::from_bits(values.iter().map(magnitude).fold(0, u32::max));
+    match largest == 0.0 || (ORDINARY.recip()..ORDINARY).contains(&largest) {
+        true => 1.0,
+        false => f32::exp2(-largest.log2().floor().clamp(-126.0, 126.0)),
+    }
+}
+
+/// Multiplies rows of a tensor, if that changes anything.
+pub(super) fn scale_rows(rows: &mut [f32], scale: f32) {
+    if scale != 1.0 {
+        rows.iter_mut().for_each(|value| *value *= scale);
+    }
 }
 
 /// A member of a group, and the reference's units there.
@@ -24,7 +48,7 @@ pub(super) struct Slot<'a> {
     pub tensor: usize,
     /// Groups on the tensor's other axes, on which the products with another network depend; ascending.
     pub neighbours: Vec<usize>,
-    /// The reference's units, one row each.
+    /// The reference's units, one row each, scaled.
     pub rows: Vec<f32>,
 }
 
@@ -62,6 +86,7 @@ impl<'a> Units<'a> {
                 let mut rows = Vec::new();
                 let sources = identity(&touched.shape);
                 member.gather(&touched.reference, touched, &sources, &mut rows);
+                scale_rows(&mut rows, touched.scale);
                 own.push(Slot { member, tensor, neighbours, rows });
             }
             slots.push(own);
@@ -91,7 +116,9 @@ fn touched<'a>(
             let position = known.unwrap_or_else(|| {
                 let shape = tensor.shape().to_vec();
                 let axes = vec![Vec::new(); shape.len()];
-                tensors.push(Touched { name, shape, reference: tensor.to_f32(), axes });
+                let reference = tensor.to_f32();
+                let scale = scale(&reference);
+                tensors.push(Touched { name, shape, reference, axes, scale });
                 tensors.len() - 1
             });
             let axis = &mut tensors[position].axes[member.axis];
