@@ -9,7 +9,7 @@ use super::features::{Extractor, Features, untrained};
 use super::halo::Halo;
 use super::pretraining::Samples;
 use super::ridge::{self, accuracy, determination, fit_best};
-use super::scale::Scale;
+use super::scale::{Scale, Scaler};
 use super::{SaneError, SaneModel};
 use crate::zoo::index::{AXES, axis_value};
 use crate::zoo::{EpochMetrics, Population};
@@ -216,16 +216,19 @@ fn probes(
         return Vec::new();
     }
     let row = |(index, &features): (usize, &Features)| {
+        let train = parts[0].features[index].as_ref();
+        let dimension = train.ncols();
+        if dimension.saturating_mul(train.nrows()) > LARGEST {
+            return None;
+        }
+        let scaler = Scaler::new(scale, train)?;
+        let seen = parts.map(|part| scaler.apply(part.features[index].as_ref()));
         let samples = |part: usize| ridge::Samples {
-            features: parts[part].features[index].as_ref(),
+            features: seen[part].as_ref(),
             targets: targets[part].as_ref(),
         };
         let [train, validation, test] = [samples(0), samples(1), samples(2)];
-        let dimension = train.features.ncols();
-        if dimension.saturating_mul(train.features.nrows()) > LARGEST {
-            return None;
-        }
-        let (ridge, found, penalty) = fit_best(train, validation, scale, &of)?;
+        let (ridge, found, penalty) = fit_best(train, validation, &of)?;
         let test = of(ridge.predict(test.features).as_ref(), test.targets);
         let target = target.to_owned();
         Some(ProbeRow { target, score, features, dimension, validation: found, test, penalty })

@@ -84,6 +84,9 @@ fn rank(sorted: &[f64], value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use weightspace_core::random::{Key, Stream};
+
+    use super::super::ridge::{Samples, determination, fit_best};
     use super::*;
 
     fn column(values: &[f64]) -> Mat<f64> {
@@ -108,6 +111,30 @@ mod tests {
         let train = [3.0, 1.0, 1.0, 1e9];
         let expected = [0.0, 0.25, 0.5, 0.625, 0.875, 1.0];
         assert_eq!(scaled(Scale::Ranks, &train, &[0.0, 1.0, 2.0, 3.0, 1e9, 1e30]), expected);
+    }
+
+    /// One network that has diverged, in training or among those that are predicted, changes nothing for the others, and
+    /// is not predicted to be a million times better than any.
+    #[test]
+    fn a_diverged_network_ruins_no_probe() {
+        let mut stream = Stream::new(Key::from_seed(9), 0);
+        let mut features = Mat::from_fn(200, 5, |_, _| f64::from(stream.normal()));
+        let factors = Mat::from_fn(5, 1, |_, _| f64::from(stream.normal()));
+        let targets = &features * &factors;
+        features[(10, 2)] = 1e9;
+        features[(160, 4)] = -1e12;
+        for scale in [Scale::Values, Scale::Ranks] {
+            let scaler = Scaler::new(scale, features.as_ref().subrows(0, 100)).unwrap();
+            let seen = scaler.apply(features.as_ref());
+            let part = |from: usize, count: usize| Samples {
+                features: seen.as_ref().subrows(from, count),
+                targets: targets.as_ref().subrows(from, count),
+            };
+            let (ridge, ..) = fit_best(part(0, 100), part(100, 50), determination).unwrap();
+            let found = ridge.predict(part(150, 50).features);
+            let score = determination(found.as_ref(), part(150, 50).targets);
+            assert!(score > 0.5, "{scale:?}: {score}");
+        }
     }
 
     #[test]
