@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::TOLERANCE;
 use super::assignment::{maximise, value};
-use super::units::{Slot, Units, identity, scale, scale_rows, sum_of_pairs};
+use super::units::{Slot, Units, identity, scale, scale_rows, squared_length, sum_of_pairs};
 use crate::random::Stream;
 
 /// Both networks, and what of their products no permutation changes.
@@ -14,8 +14,37 @@ pub(super) struct Products<'a> {
     values: &'a [Cow<'a, [f32]>],
     /// Factors of its rows, for each tensor.
     scales: Vec<f32>,
-    /// For each group the sum of the products of slots without neighbours, size x size.
-    constant: Vec<Vec<f64>>,
+    /// For each group the sum over slots without neighbours.
+    constant: Vec<Sum>,
+}
+
+/// The inner products of the units on one tensor.
+#[derive(Clone, Default)]
+struct Product {
+    /// Of the reference's units (rows) with the other network's (columns), scaled.
+    matrix: Vec<f32>,
+    /// Squared length of each of the other network's units there, scaled; the same for all permutations.
+    squares: Vec<f32>,
+}
+
+/// Products of a group's units, summed over slots.
+#[derive(Clone, Default)]
+struct Sum {
+    /// Size x size.
+    matrix: Vec<f64>,
+    /// Half the squared length of each of the other network's units. At these prices a unit wants the one that is
+    /// nearest: |a - b|^2 / 2 is smallest where a b - |b|^2 / 2 is largest.
+    prices: Vec<f64>,
+}
+
+impl Sum {
+    fn zeros(size: usize) -> Self {
+        Sum { matrix: vec![0.0; size * size], prices: vec![0.0; size] }
+    }
+
+    fn best(&self) -> Vec<usize> {
+        maximise(&self.matrix, &self.prices)
+    }
 }
 
 impl<'a> Products<'a> {
@@ -23,11 +52,12 @@ impl<'a> Products<'a> {
         let sources: Vec<_> = units.tensors.iter().map(|t| identity(&t.shape)).collect();
         let scales = values.iter().map(|values| scale(values)).collect();
         let mut products = Products { units, values, scales, constant: Vec::new() };
-        let (mut rows, mut product) = (Vec::new(), Vec::new());
+        let mut buffer = Vec::new();
         for (group, slots) in units.groups.iter().zip(&units.slots) {
-            let mut sum = vec![0.0; group.size * group.size];
+            let mut sum = Sum::zeros(group.size);
             for slot in slots.iter().filter(|slot| slot.neighbours.is_empty()) {
-                products.of(slot, &sources, &mut rows, &mut product);
+                let mut product = Product::default();
+                products.of(slot, &sources, &mut buffer, &mut product);
                 products.add(slot, &product, &mut sum);
             }
             products.constant.push(sum);
@@ -35,39 +65,63 @@ impl<'a> Products<'a> {
         products
     }
 
-    /// The inner products of the reference's units (rows) and the other network's (columns), scaled.
+    /// Squared distance of the networks over all touched tensors, with no unit moved.
+    pub fn distance(&self) -> f64 {
+        let tensors = self.units.tensors.iter().zip(self.values);
+        tensors.map(|(touched, values)| squared_distance(&touched.reference, values)).sum()
+    }
+
+    /// The inner products of a slot's units.
     fn of(
         &self,
         slot: &Slot,
         sources: &[Vec<Vec<usize>>],
-        rows: &mut Vec<f32>,
-        product: &mut Vec<f32>,
+        buffer: &mut Vec<f32>,
+        product: &mut Product,
     ) {
         let (touched, count) = (&self.units.tensors[slot.tensor], slot.member.places.len());
-        slot.member.gather(&self.values[slot.tensor], touched, &sources[slot.tensor], rows);
+        let sources = &sources[slot.tensor];
+        let rows = slot.member.gather(&self.values[slot.tensor], touched, sources, buffer);
         scale_rows(rows, self.scales[slot.tensor]);
-        product.clear();
-        product.resize(count * count, 0.0);
-        add_product_with_transposed(product, &slot.rows, rows, count);
+        if product.squares.is_empty() {
+            let units = rows.chunks_exact((rows.len() / count.max(1)).max(1));
+            product.squares = units.map(squared_length).collect();
+        }
+        product.matrix.resize(count * count, 0.0);
+        multiply_with_transposed(&mut product.matrix, &slot.rows, rows, count);
     }
 
     /// Adds what [`of`](Self::of) has found, as it is without scales.
-    fn add(&self, slot: &Slot, product: &[f32], sum: &mut [f64]) {
-        let scales = [self.units.tensors[slot.tensor].scale, self.scales[slot.tensor]];
+    fn add(&self, slot: &Slot, product: &Product, sum: &mut Sum) {
         // Exact, of powers of two.
-        let factor = scales.map(f64::from).iter().product::<f64>().recip();
-        sum.iter_mut().zip(product).for_each(|(sum, &term)| *sum += factor * f64::from(term));
+        let [a, b] =
+            [self.units.tensors[slot.tensor].scale, self.scales[slot.tensor]].map(f64::from);
+        let (factor, price) = ((a * b).recip(), (2.0 * b * b).recip());
+        for (sum, &term) in sum.matrix.iter_mut().zip(&product.matrix) {
+            *sum += factor * f64::from(term);
+        }
+        for (sum, &square) in sum.prices.iter_mut().zip(&product.squares) {
+            *sum += price * f64::from(square);
+        }
     }
 }
 
-/// `sum` += A B^T for A and B of `count` rows, all row-major.
-fn add_product_with_transposed(sum: &mut [f32], a: &[f32], b: &[f32], count: usize) {
-    assert_eq!((sum.len(), a.len()), (count * count, b.len()));
+fn inner_product(a: &[f32], b: &[f32]) -> f64 {
+    sum_of_pairs(a, b, |a, b| a * b)
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    sum_of_pairs(a, b, |a, b| (a - b).powi(2))
+}
+
+/// `product` = A B^T for A and B of `count` rows, all row-major.
+fn multiply_with_transposed(product: &mut [f32], a: &[f32], b: &[f32], count: usize) {
+    assert_eq!((product.len(), a.len()), (count * count, b.len()));
     let columns = a.len() / count.max(1);
     assert_eq!(a.len(), count * columns);
     let (row, one) = (columns as isize, 1);
-    // SAFETY: A and B are `count` x `columns` and `sum` is `count` x `count`, as asserted above, so
-    // that all elements at these strides are inside; `sum` is borrowed mutably and overlaps neither.
+    // SAFETY: A and B are `count` x `columns` and `product` is `count` x `count`, as asserted above, so
+    // that all elements at these strides are inside; `product` is borrowed mutably and overlaps neither.
     unsafe {
         matrixmultiply::sgemm(
             count,
@@ -80,8 +134,8 @@ fn add_product_with_transposed(sum: &mut [f32], a: &[f32], b: &[f32], count: usi
             b.as_ptr(),
             one,
             row,
-            1.0,
-            sum.as_mut_ptr(),
+            0.0,
+            product.as_mut_ptr(),
             count as isize,
             one,
         );
@@ -95,11 +149,11 @@ pub(super) struct Matching<'a> {
     /// For each tensor and axis, where the permuted network's positions come from.
     sources: Vec<Vec<Vec<usize>>>,
     /// For each slot with neighbours its product, and whether that is of the present permutations.
-    kept: Vec<Vec<(Vec<f32>, bool)>>,
+    kept: Vec<Vec<(Product, bool)>>,
     /// Groups that are matched, and none of whose products has changed since.
     settled: Vec<bool>,
-    rows: Vec<f32>,
-    sum: Vec<f64>,
+    buffer: Vec<f32>,
+    sum: Sum,
 }
 
 impl<'a> Matching<'a> {
@@ -110,10 +164,10 @@ impl<'a> Matching<'a> {
             products,
             permutations: units.groups.iter().map(|group| (0..group.size).collect()).collect(),
             sources: units.tensors.iter().map(|touched| identity(&touched.shape)).collect(),
-            kept: units.slots.iter().map(|slots| vec![(Vec::new(), false); slots.len()]).collect(),
+            kept: units.slots.iter().map(|slots| vec![Default::default(); slots.len()]).collect(),
             settled: vec![false; units.groups.len()],
-            rows: Vec::new(),
-            sum: Vec::new(),
+            buffer: Vec::new(),
+            sum: Sum::default(),
         }
     }
 
@@ -124,15 +178,15 @@ impl<'a> Matching<'a> {
     /// Squared distance of the permuted network over all touched tensors.
     pub fn distance(&mut self) -> f64 {
         let tensors = 0..self.sources.len();
-        tensors.map(|tensor| self.compare(tensor, |a, b| (a - b).powi(2))).sum()
+        tensors.map(|tensor| self.compare(tensor, squared_distance)).sum()
     }
 
-    /// Sum over all elements of a tensor, of the reference and of the permuted network.
-    fn compare(&mut self, tensor: usize, term: impl Fn(f64, f64) -> f64) -> f64 {
+    /// Compares a tensor of the reference and of the permuted network.
+    fn compare(&mut self, tensor: usize, by: impl Fn(&[f32], &[f32]) -> f64) -> f64 {
         let Products { units, values, .. } = self.products;
         let touched = &units.tensors[tensor];
-        touched.reorder(&values[tensor], &self.sources[tensor], &mut self.rows);
-        sum_of_pairs(&touched.reference, &self.rows, term)
+        let sources = &self.sources[tensor];
+        by(&touched.reference, touched.reorder(&values[tensor], sources, &mut self.buffer))
     }
 
     /// Matches one group after the other, each by what is known of it: products of slots whose
@@ -150,7 +204,7 @@ impl<'a> Matching<'a> {
             let Some(group) = open.max_by_key(|&group| columns(group)) else { return };
             let which: Vec<bool> = slots[group].iter().map(|slot| known(&slot)).collect();
             self.add_up(group, |position| which[position]);
-            self.set(group, maximise(&self.sum, self.permutations[group].len()));
+            self.set(group, self.sum.best());
             matched[group] = true;
         }
     }
@@ -176,10 +230,11 @@ impl<'a> Matching<'a> {
     fn improve(&mut self, group: usize) -> bool {
         self.add_up(group, |_| true);
         let old = self.permutations[group].clone();
-        let new = maximise(&self.sum, old.len());
+        let new = self.sum.best();
         self.settled[group] = true;
-        let scale = magnitude(&self.sum, &old);
-        if value(&self.sum, &new) - value(&self.sum, &old) <= TOLERANCE * scale {
+        let sum = &self.sum.matrix;
+        let scale = magnitude(sum, &old);
+        if value(sum, &new) - value(sum, &old) <= TOLERANCE * scale {
             return false;
         }
         let slots = &self.products.units.slots[group];
@@ -204,13 +259,13 @@ impl<'a> Matching<'a> {
         let mut tensors: Vec<usize> = slots.map(|slot| slot.tensor).collect();
         tensors.sort_unstable();
         tensors.dedup();
-        tensors.into_iter().map(|tensor| self.compare(tensor, |a, b| a * b)).sum()
+        tensors.into_iter().map(|tensor| self.compare(tensor, inner_product)).sum()
     }
 
     /// Adds up the products of some slots of a group in `sum`: those without neighbours, and others by
     /// position.
     fn add_up(&mut self, group: usize, wanted: impl Fn(usize) -> bool) {
-        let Matching { products, sources, kept, rows, sum, .. } = self;
+        let Matching { products, sources, kept, buffer, sum, .. } = self;
         sum.clone_from(&products.constant[group]);
         for (position, slot) in products.units.slots[group].iter().enumerate() {
             if slot.neighbours.is_empty() || !wanted(position) {
@@ -218,7 +273,7 @@ impl<'a> Matching<'a> {
             }
             let (product, valid) = &mut kept[group][position];
             if !*valid {
-                products.of(slot, sources, rows, product);
+                products.of(slot, sources, buffer, product);
                 *valid = true;
             }
             products.add(slot, product, sum);

@@ -21,7 +21,8 @@
 //! at 1e-7 of what is summed, and less than 1e-8 of a sum does not count as an improvement: of one sum, for which both
 //! are read from the same products. The product of a tensor is kept until a permutation of another of its axes
 //! changes, and a group of which no product changed is not matched again, which makes
-//! late sweeps nearly free.
+//! late sweeps nearly free. Where each unit of A is nearest to another unit of B, that is the assignment; only
+//! others are solved.
 //!
 //! ```
 //! use weightspace_core::align::{AlignOptions, Aligner};
@@ -54,7 +55,7 @@ use crate::random::{Key, Stream};
 use crate::{DType, StateDict, Tensor, quoted};
 
 use matching::{Matching, Products};
-use units::{Touched, Units};
+use units::Units;
 
 /// Share of a sum of products below which a difference counts as rounding.
 const TOLERANCE: f64 = 1e-8;
@@ -246,14 +247,16 @@ impl<'a> Aligner<'a> {
     /// not finite real numbers.
     pub fn align(&self, other: &StateDict) -> Result<Alignment, AlignError> {
         let fixed = self.fixed_distance(other)?;
-        let values = self.units.tensors.iter().map(|touched| values(touched, other));
-        let values: Vec<Cow<'_, [f32]>> = values.collect::<Result<_, _>>()?;
+        let values = self.units.tensors.iter().map(|touched| {
+            let tensor = other.get(touched.name);
+            tensor.expect("all tensors of the reference, as was checked").to_f32()
+        });
+        let values: Vec<Cow<'_, [f32]>> = values.collect();
         let products = Products::new(&self.units, &values);
         let distance = |touched| Distance { touched, total: touched + fixed };
-        let mut unmoved = Matching::new(&products);
-        let before = unmoved.distance();
+        let before = products.distance();
         let mut best = Alignment {
-            permutations: unmoved.permutations().to_vec(),
+            permutations: Matching::new(&products).permutations().to_vec(),
             before: distance(before),
             after: distance(before),
             sweeps: 0,
@@ -295,7 +298,7 @@ impl<'a> Aligner<'a> {
         starts.into_iter().flat_map(move |start| std::iter::repeat_n(start, orders))
     }
 
-    /// Squared distance over the tensors that no group touches.
+    /// Checks all floating-point tensors of the other network; the squared distance over those that no group touches.
     fn fixed_distance(&self, other: &StateDict) -> Result<f64, AlignError> {
         let mut sum = 0.0;
         for (name, tensor) in self.reference.iter().filter(|(_, t)| t.dtype().is_float()) {
@@ -307,11 +310,6 @@ impl<'a> Aligner<'a> {
         }
         Ok(sum)
     }
-}
-
-/// The other network's weights of a tensor.
-fn values<'o>(touched: &Touched<'_>, other: &'o StateDict) -> Result<Cow<'o, [f32]>, AlignError> {
-    Ok(checked(touched.name, &touched.shape, other)?.to_f32())
 }
 
 /// The other network's tensor, if it can be compared with the reference's.

@@ -157,12 +157,30 @@ impl Touched<'_> {
     }
 
     /// The other network's elements with the positions of all axes in the order of `sources`.
-    pub fn reorder(&self, other: &[f32], sources: &[Vec<usize>], reordered: &mut Vec<f32>) {
+    pub fn reorder<'b>(
+        &self,
+        other: &[f32],
+        sources: &[Vec<usize>],
+        buffer: &'b mut Vec<f32>,
+    ) -> &'b [f32] {
         let last = self.last_moving();
         let run: usize = self.shape[last + 1..].iter().product();
-        reordered.clear();
-        extend_with_runs(reordered, other, &self.offsets(0..=last, sources), run);
+        let starts = self.offsets(0..=last, sources);
+        let reordered = part_of(buffer, starts.len() * run);
+        fill_with_runs(reordered, other, &starts, run);
+        reordered
     }
+}
+
+/// The squared length of a vector, to a few digits.
+pub(super) fn squared_length(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for values in whole {
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value * value);
+    }
+    sums.into_iter().chain(rest.iter().map(|value| value * value)).sum()
 }
 
 /// The sum of a function of what stands at the same place of two vectors.
@@ -184,44 +202,54 @@ pub(super) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64)
     sums.into_iter().chain(rest).sum()
 }
 
-/// Appends `run` values from each of the places on.
-fn extend_with_runs(row: &mut Vec<f32>, values: &[f32], starts: &[usize], run: usize) {
+/// The first `len` elements of a buffer, which grows but never shrinks: what is in them is of no account.
+fn part_of(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+/// Fills a row with `run` values from each of the places on.
+fn fill_with_runs(row: &mut [f32], values: &[f32], starts: &[usize], run: usize) {
     /// A length that is known when this is compiled spares a call for every few numbers.
-    fn of<const RUN: usize>(row: &mut Vec<f32>, values: &[f32], starts: &[usize]) {
-        let before = row.len();
-        row.resize(before + starts.len() * RUN, 0.0);
-        for (run, &at) in row[before..].as_chunks_mut::<RUN>().0.iter_mut().zip(starts) {
+    fn of<const RUN: usize>(row: &mut [f32], values: &[f32], starts: &[usize]) {
+        for (run, &at) in row.as_chunks_mut::<RUN>().0.iter_mut().zip(starts) {
             run.copy_from_slice(&values[at..at + RUN]);
         }
     }
     match run {
         1 => of::<1>(row, values, starts),
         9 => of::<9>(row, values, starts),
-        _ => starts.iter().for_each(|&at| row.extend_from_slice(&values[at..at + run])),
+        _ => {
+            let runs = row.chunks_exact_mut(run.max(1)).zip(starts);
+            runs.for_each(|(part, &at)| part.copy_from_slice(&values[at..at + run]));
+        }
     }
 }
 
 impl Member {
     /// Makes a row of each unit: its elements with the positions of all other axes in the order of
     /// `sources`. Rows of two networks have the same order.
-    pub(super) fn gather(
+    pub(super) fn gather<'b>(
         &self,
         values: &[f32],
         touched: &Touched,
         sources: &[Vec<usize>],
-        rows: &mut Vec<f32>,
-    ) {
+        buffer: &'b mut Vec<f32>,
+    ) -> &'b mut [f32] {
         let last = touched.last_moving().max(self.axis);
         let run: usize = touched.shape[last + 1..].iter().product();
         let columns = touched.offsets((0..=last).filter(|&axis| axis != self.axis), sources);
-        rows.clear();
-        rows.reserve(self.places.len() * self.block * columns.len() * run);
-        for &place in &self.places {
-            for position in place * self.block..(place + 1) * self.block {
-                let values = &values[position * touched.stride(self.axis)..];
-                extend_with_runs(rows, values, &columns, run);
-            }
+        let len = columns.len() * run;
+        let rows = part_of(buffer, self.places.len() * self.block * len);
+        let positions =
+            self.places.iter().flat_map(|&place| place * self.block..(place + 1) * self.block);
+        for (row, position) in rows.chunks_exact_mut(len.max(1)).zip(positions) {
+            let values = &values[position * touched.stride(self.axis)..];
+            fill_with_runs(row, values, &columns, run);
         }
+        rows
     }
 }
 
@@ -255,8 +283,8 @@ mod tests {
         let mut sources = identity(&[2, 4, 2]);
         groups[1].members[0].write_sources(&[1, 0], &mut sources[1]);
         assert_eq!(sources[1], [2, 3, 0, 1]);
-        let mut rows = Vec::new();
-        groups[0].members[0].gather(&values, &units.tensors[0], &sources, &mut rows);
+        let mut buffer = Vec::new();
+        let rows = groups[0].members[0].gather(&values, &units.tensors[0], &sources, &mut buffer);
         assert_eq!(rows[8..], [120.0, 121.0, 130.0, 131.0, 100.0, 101.0, 110.0, 111.0]);
     }
 }
