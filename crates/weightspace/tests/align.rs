@@ -1,9 +1,11 @@
 //! `weightspace align` as its users run it, and what it measures between two networks.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use program::{Ending, IMAGES, cnn, done, golden, run};
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace::align::{Images, Line, estimate_statistics};
@@ -14,35 +16,6 @@ use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::{Dataset, Pixels, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::{ModelState, NetBuilder};
-
-const IMAGES: &str = "--data digits --preprocessing unit-pad28";
-
-/// A CNN for the digits padded to 28x28.
-fn cnn() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/digits-cnn.pt")
-}
-
-/// Exit code, stdout and stderr of the program with the words of `line`, in which `{}` stand for `paths`.
-fn run(line: &str, paths: &[&Path]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA");
-    let mut paths = paths.iter();
-    for word in line.split_whitespace() {
-        match word {
-            "{}" => command.arg(paths.next().expect("a path for every {}")),
-            word => command.arg(word),
-        };
-    }
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn json(line: &str, paths: &[&Path]) -> Value {
-    let (code, stdout, stderr) = run(line, paths);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{line}");
-    serde_json::from_str(&stdout).unwrap()
-}
 
 fn read(path: &Path) -> StateDict {
     Checkpoint::open(path).unwrap().state_dict().unwrap()
@@ -68,7 +41,7 @@ fn a_permuted_copy_comes_back_and_the_barrier_goes() {
     let folder = tempfile::tempdir().unwrap();
     let (copy, out) = (reversed(&folder), folder.path().join("aligned.safetensors"));
     let line = format!("align {{}} {{}} -o {{}} {IMAGES} --points 5 --json");
-    let found = json(&line, &[&cnn(), &copy, &out]);
+    let found = done(&line, &[&cnn(), &copy, &out]).json();
     assert_eq!(found["units"], found["moved"]);
     assert_eq!(found["distance_after"]["total"], 0.0);
     assert!(found["distance_before"]["touched"].as_f64().unwrap() > 1.0, "{found}");
@@ -87,11 +60,10 @@ fn a_permuted_copy_comes_back_and_the_barrier_goes() {
     }
     assert_eq!(read(&out), read(&cnn()));
 
-    let (code, _, stderr) = run("align {} {} -o {}", &[&cnn(), &copy, &out]);
+    let Ending { code, stderr, .. } = run("align {} {} -o {}", &[&cnn(), &copy, &out]);
     assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
     assert!(stderr.contains("-f replaces it"), "{stderr}");
-    let (code, text, _) = run("align {} {} -o {} -f", &[&cnn(), &cnn(), &out]);
-    assert_eq!(code, 0);
+    let text = done("align {} {} -o {} -f", &[&cnn(), &cnn(), &out]).stdout;
     assert!(text.contains(": 0 of") && text.contains("0.000000 after"), "{text}");
 }
 
@@ -99,12 +71,12 @@ fn a_permuted_copy_comes_back_and_the_barrier_goes() {
 fn threads_change_nothing_and_files_may_be_wsp() {
     let folder = tempfile::tempdir().unwrap();
     let (copy, wsp) = (reversed(&folder), folder.path().join("reversed.wsp"));
-    let (code, _, stderr) = run("compress {} -o {} --quiet", &[&copy, &wsp]);
-    assert_eq!(code, 0, "{stderr}");
+    done("compress {} -o {} --quiet", &[&copy, &wsp]);
     let out = |name: &str| folder.path().join(name);
     let line = "align {} {} -o {} --seed 3 --threads";
     let reports = ["1", "2", "3"].map(|threads| {
-        let mut found = json(&format!("{line} {threads} --json"), &[&cnn(), &wsp, &out(threads)]);
+        let mut found =
+            done(&format!("{line} {threads} --json"), &[&cnn(), &wsp, &out(threads)]).json();
         for key in ["seconds", "output"] {
             found[key] = Value::Null;
         }
@@ -129,15 +101,14 @@ fn what_does_not_fit_is_said_in_one_line() {
     broken
         .insert(&*first, Tensor::from_f32(shape.clone(), &vec![f32::NAN; shape.iter().product()]));
     let broken = save(&folder, "broken", &broken);
-    let other =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/digits-mlp.pt");
+    let other = golden("models/digits-mlp.pt");
     let linear = [
         ("0.weight".to_owned(), Tensor::from_f32(vec![10, 64], &[0.0; 640])),
         ("0.bias".to_owned(), Tensor::from_f32(vec![10], &[0.0; 10])),
     ];
     let linear = save(&folder, "linear", &linear.into_iter().collect());
     let good = cnn();
-    let cases: [(&str, [&Path; 2], &str); 9] = [
+    let cases: [(&str, [&Path; 2], &str); 12] = [
         ("align {} {}", [&good, &other], "only in the first"),
         ("align {} {}", [&good, &without], "only in the first"),
         ("align {} {}", [&without, &good], "without"),
@@ -145,6 +116,9 @@ fn what_does_not_fit_is_said_in_one_line() {
         ("align {} {}", [&broken, &good], "not finite"),
         ("align {} {}", [&linear, &linear], "no units that may be permuted"),
         ("align {} {} --points 5", [&good, &good], "--data"),
+        ("align {} {} --images 5", [&good, &good], "--data"),
+        ("align {} {} --split train", [&good, &good], "--data"),
+        ("align {} {} --preprocessing unit", [&good, &good], "--data"),
         ("align {} {} --arch resnet20", [&good, &good], "resnet20"),
         (
             "align {} {} --data digits --preprocessing unit-pad28 --reset-batch-norm",
@@ -153,7 +127,7 @@ fn what_does_not_fit_is_said_in_one_line() {
         ),
     ];
     for (line, paths, part) in cases {
-        let (code, stdout, stderr) = run(line, &paths);
+        let Ending { code, stdout, stderr } = run(line, &paths);
         assert_eq!((code, stdout.as_str()), (2, ""), "{line}: {stderr}");
         assert!(stderr.contains(part), "{line}: {stderr}");
         assert!(stderr.lines().count() == 1 || stderr.contains("Usage"), "{line}: {stderr}");

@@ -2,22 +2,20 @@
 //! and targets of `compress --method predictor`.
 
 mod digits;
+mod program;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use program::{IMAGES, cnn, interrupt, program, wait_until};
 use serde_json::Value;
 use weightspace_core::WspFile;
 use weightspace_core::container::Method;
 
-const IMAGES: &str = "--data digits --preprocessing unit-pad28";
-
 fn command(name: &str, options: &str, output: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").arg(name).arg(digits::path("digits-cnn.pt"));
-    command.arg("-o").arg(output).args(options.split_whitespace());
+    let mut command = program();
+    command.arg(name).arg(cnn()).arg("-o").arg(output).args(options.split_whitespace());
     command
 }
 
@@ -61,15 +59,10 @@ fn interrupted_training_goes_on() {
         format!("{IMAGES} --method auto --train-epochs 25 --target-bytes {bytes} -f --threads 1")
     };
     let child = command("compress", &options(460), &file);
-    let mut child = { child }.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = { child }.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = folder.path().join("m.wsp.work/quantize-trained-460-training/metrics.jsonl");
-    let start = Instant::now();
-    while !fs::metadata(&metrics).is_ok_and(|metadata| metadata.len() > 0) {
-        assert!(start.elapsed() < Duration::from_secs(60), "waiting for an evaluation");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_until("an evaluation", || fs::metadata(&metrics).is_ok_and(|metadata| metadata.len() > 0));
+    interrupt(child);
     assert!(!file.exists());
     let other = options(461).replace(" -f", "");
     assert!(refused(command("compress", &other, &file)).contains("other settings"));

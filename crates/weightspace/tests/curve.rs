@@ -1,56 +1,29 @@
 //! `weightspace curve` and `weightspace analyze` as their users run them, on a small trained network.
 
 mod data_folder;
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use data_folder::data_folder;
+use program::{Ending, IMAGES, cnn, done, run};
 use serde_json::Value;
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
 
-fn cnn() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/digits-cnn.pt")
-}
-
-/// Exit code, stdout and stderr of the program with the words of `line`, in which `{}` stand for `paths`.
-fn run(line: &str, paths: &[&Path]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA");
-    let mut paths = paths.iter();
-    for word in line.split_whitespace() {
-        match word {
-            "{}" => command.arg(paths.next().expect("a path for every {}")),
-            word => command.arg(word),
-        };
-    }
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn json(line: &str, paths: &[&Path]) -> Value {
-    let (code, stdout, stderr) = run(line, paths);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{line}");
-    serde_json::from_str(&stdout).unwrap()
-}
-
 fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or_else(|| panic!("{key} in {value}"))
 }
-
-const IMAGES: &str = "--data digits --preprocessing unit-pad28";
 
 #[test]
 fn a_curve_is_drawn_continued_and_merged() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/curve");
     let line = format!("curve {{}} {IMAGES} -o {{}} --sizes 1500,3000 --json");
-    let first = json(&line, &[&cnn(), &out]);
+    let first = done(&line, &[&cnn(), &out]).json();
     let points = first["points"].as_array().unwrap();
     let methods: Vec<&str> = points.iter().map(|p| p["method"].as_str().unwrap()).collect();
     assert!(methods.contains(&"quantize") && methods.contains(&"low-rank-int8"), "{methods:?}");
@@ -63,7 +36,7 @@ fn a_curve_is_drawn_continued_and_merged() {
     // The same file as compress writes, and the accuracy that eval finds.
     let file = out.join("files/quantize-3000.wsp");
     let point = points.iter().find(|p| p["method"] == "quantize" && number(p, "bytes") > 1500.0);
-    let found = json("eval {} --data digits --json", &[&file]);
+    let found = done("eval {} --data digits --json", &[&file]).json();
     assert_eq!(found["accuracy"], point.unwrap()["accuracy"]);
     assert_eq!(number(point.unwrap(), "bytes"), fs::metadata(&file).unwrap().len() as f64);
     let compressed = folder.path().join("compressed.wsp");
@@ -72,7 +45,7 @@ fn a_curve_is_drawn_continued_and_merged() {
         ("low-rank-int8", "compress --method low-rank --factors int8"),
     ] {
         let line = format!("{options} {{}} -o {{}} -f {IMAGES} --target-bytes 3000");
-        assert_eq!(run(&line, &[&cnn(), &compressed]).0, 0);
+        assert_eq!(run(&line, &[&cnn(), &compressed]).code, 0);
         let from_curve = fs::read(out.join(format!("files/{name}-3000.wsp"))).unwrap();
         assert!(fs::read(&compressed).unwrap() == from_curve, "{name}");
     }
@@ -81,11 +54,11 @@ fn a_curve_is_drawn_continued_and_merged() {
     // Finished points are not made again: their files are not needed.
     fs::remove_dir_all(out.join("files")).unwrap();
     let given = folder.path().join("given.wsp");
-    assert_eq!(run("compress {} -o {} --bits 8", &[&cnn(), &given]).0, 0);
+    assert_eq!(run("compress {} -o {} --bits 8", &[&cnn(), &given]).code, 0);
     let peers = folder.path().join("peers.csv");
     fs::write(&peers, "method,bytes,accuracy\n\"a peer, <b>\",2000,0.9\n").unwrap();
     let more = format!("{line} --points {{}} --merge {{}}");
-    let second = json(&more, &[&cnn(), &out, &given, &peers]);
+    let second = done(&more, &[&cnn(), &out, &given, &peers]).json();
     assert!(fs::read_dir(out.join("files")).unwrap().next().is_none());
     let all = second["points"].as_array().unwrap();
     assert_eq!(&all[..points.len()], &points[..]);
@@ -102,11 +75,11 @@ fn a_curve_is_drawn_continued_and_merged() {
         assert!(svg.contains(part), "{part} in {svg}");
     }
     assert!(fs::read(out.join("curve.png")).unwrap().starts_with(b"\x89PNG"));
-    let (_, text, _) = run(&more.replace("--json", ""), &[&cnn(), &out, &given, &peers]);
+    let text = run(&more.replace("--json", ""), &[&cnn(), &out, &given, &peers]).stdout;
     assert!(text.contains("smallest files with at least"), "{text}");
 
     // The folder belongs to this model and these images.
-    let (code, _, stderr) = run(&format!("{line} --seed 5"), &[&cnn(), &out]);
+    let Ending { code, stderr, .. } = run(&format!("{line} --seed 5"), &[&cnn(), &out]);
     assert!(code == 2 && stderr.contains("another model"), "{stderr}");
 }
 
@@ -116,12 +89,12 @@ fn what_cannot_be_drawn_is_refused_before_the_work() {
     let (out, peers) = (folder.path().join("out"), folder.path().join("peers.csv"));
     fs::write(&peers, "method,bytes,accuracy\nx,2000,91.5\n").unwrap();
     let line = format!("curve {{}} {IMAGES} -o {{}} --merge {{}}");
-    let (code, _, stderr) = run(&line, &[&cnn(), &out, &peers]);
+    let Ending { code, stderr, .. } = run(&line, &[&cnn(), &out, &peers]);
     assert!(code == 2 && stderr.contains("peers.csv: line 2: the accuracy 91.5"), "{stderr}");
     assert!(!out.exists());
     let mlp = cnn().with_file_name("digits-mlp.pt");
     let line = format!("curve {{}} {IMAGES} -o {{}} --sizes 3000 --methods quantize --points {{}}");
-    let (code, _, stderr) = run(&line, &[&cnn(), &out, &mlp]);
+    let Ending { code, stderr, .. } = run(&line, &[&cnn(), &out, &mlp]);
     assert!(code == 2 && stderr.contains("digits-mlp.pt"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1);
 }
@@ -153,14 +126,14 @@ fn spectra_of_a_folded_file_are_those_of_the_folded_original() {
     let folder = tempfile::tempdir().unwrap();
     let (file, out) = (folder.path().join("a.wsp"), folder.path().join("out"));
     let model = resnet(folder.path());
-    assert_eq!(run("compress {} -o {} --bits 8", &[&model, &file]).0, 0);
-    let same = json("analyze spectral {} {} --json", &[&model, &model]);
+    assert_eq!(run("compress {} -o {} --bits 8", &[&model, &file]).code, 0);
+    let same = done("analyze spectral {} {} --json", &[&model, &model]).json();
     assert_eq!(same["folded"], false);
     for layer in same["layers"].as_array().unwrap() {
         assert_eq!((number(layer, "change"), number(layer, "distance")), (0.0, 0.0));
     }
     for (a, b) in [(&model, &file), (&file, &model)] {
-        let found = json("analyze spectral {} {} -o {} --json", &[a, b, &out]);
+        let found = done("analyze spectral {} {} -o {} --json", &[a, b, &out]).json();
         assert_eq!(found["folded"], true);
         for layer in found["layers"].as_array().unwrap() {
             assert!(number(layer, "change").abs() < 0.01, "{layer}");
@@ -176,14 +149,14 @@ fn spectra_of_a_folded_file_are_those_of_the_folded_original() {
 fn the_line_begins_and_ends_with_the_versions() {
     let folder = tempfile::tempdir().unwrap();
     let (file, out) = (folder.path().join("a.wsp"), folder.path().join("out"));
-    assert_eq!(run("compress {} -o {} --bits 3", &[&cnn(), &file]).0, 0);
+    assert_eq!(run("compress {} -o {} --bits 3", &[&cnn(), &file]).code, 0);
     let line = format!("analyze interpolate {{}} {{}} {IMAGES} --steps 3 -o {{}} --json");
-    let found = json(&line, &[&cnn(), &file, &out]);
+    let found = done(&line, &[&cnn(), &file, &out]).json();
     let samples = found["samples"].as_array().unwrap();
     let positions: Vec<f64> = samples.iter().map(|s| number(s, "position")).collect();
     assert_eq!(positions, [0.0, 0.5, 1.0]);
     for (sample, model) in [(&samples[0], cnn()), (&samples[2], file.clone())] {
-        let eval = json(&format!("eval {{}} {IMAGES} --json"), &[&model]);
+        let eval = done(&format!("eval {{}} {IMAGES} --json"), &[&model]).json();
         assert_eq!(sample["accuracy"], eval["accuracy"]);
     }
     assert!(number(&samples[2], "loss") > number(&samples[0], "loss"));
@@ -193,9 +166,9 @@ fn the_line_begins_and_ends_with_the_versions() {
     let line = format!(
         "analyze interpolate {{}} {{}} {IMAGES} --steps 2 --split train --images 99 --json"
     );
-    assert_eq!(json(&line, &[&cnn(), &file])["images"], 99);
+    assert_eq!(done(&line, &[&cnn(), &file]).json()["images"], 99);
     let mlp = cnn().with_file_name("digits-mlp.pt");
-    let (code, _, stderr) = run(&line, &[&cnn(), &mlp]);
+    let Ending { code, stderr, .. } = run(&line, &[&cnn(), &mlp]);
     assert!(code == 2 && stderr.contains("only in the first"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1);
 }
@@ -206,10 +179,10 @@ fn errors_grow_as_bits_shrink() {
     let files: Vec<PathBuf> =
         [8, 5, 3].map(|bits| folder.path().join(format!("{bits}.wsp"))).into();
     for (file, bits) in files.iter().zip([8, 5, 3]) {
-        assert_eq!(run(&format!("compress {{}} -o {{}} --bits {bits}"), &[&cnn(), file]).0, 0);
+        assert_eq!(run(&format!("compress {{}} -o {{}} --bits {bits}"), &[&cnn(), file]).code, 0);
     }
     let line = format!("analyze error {{}} {{}} {{}} {{}} {IMAGES} --json");
-    let found = json(&line, &[&cnn(), &files[0], &files[1], &files[2]]);
+    let found = done(&line, &[&cnn(), &files[0], &files[1], &files[2]]).json();
     let errors: Vec<f64> =
         found["files"].as_array().unwrap().iter().map(|f| number(f, "rmse")).collect();
     assert!(errors[0] > 0.0 && errors.is_sorted(), "{errors:?}");
@@ -221,7 +194,7 @@ fn errors_grow_as_bits_shrink() {
 fn the_spectrum_of_a_published_checkpoint_is_known() {
     let Some(data) = data_folder() else { return };
     let model = data.join("resnets/resnet20-12fca82f.th");
-    let found = json("analyze spectral {} {} --json", &[&model, &model]);
+    let found = done("analyze spectral {} {} --json", &[&model, &model]).json();
     let layers = found["layers"].as_array().unwrap();
     let convolutions: Vec<f64> = layers
         .iter()

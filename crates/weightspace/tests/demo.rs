@@ -1,19 +1,19 @@
 //! The demo as its users run it, on a machine that has nothing.
 
 mod data_folder;
+mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use data_folder::data_folder;
+use program::program;
 use serde_json::Value;
 use weightspace_core::{Checkpoint, WspFile};
 
 fn demo(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").args(["demo", "-o"]).arg(folder).args(arguments);
-    command.output().unwrap()
+    program().args(["demo", "-o"]).arg(folder).args(arguments).output().unwrap()
 }
 
 fn number(value: &Value, key: &str) -> f64 {

@@ -1,76 +1,24 @@
 //! Every command as its users run it: the real program on small files.
 
 mod data_folder;
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use data_folder::data_folder;
+use program::{cnn, done, golden, program, run};
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
 
-/// How a run ended.
-struct Ending {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ending {
-    /// The one JSON document on stdout.
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
-    }
-}
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA");
-    command
-}
-
-/// Runs the program with the words of `line`, in which `{}` stand for `paths`.
-fn run(line: &str, paths: &[&Path]) -> Ending {
-    let mut paths = paths.iter();
-    let mut command = program();
-    for word in line.split_whitespace() {
-        match word {
-            "{}" => command.arg(paths.next().expect("a path for every {}")),
-            word => command.arg(word),
-        };
-    }
-    let output = command.output().unwrap();
-    Ending {
-        code: output.status.code().expect("an exit code"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// As [`run`], for what must succeed without a word on stderr.
-fn done(line: &str, paths: &[&Path]) -> Ending {
-    let ending = run(line, paths);
-    assert_eq!((ending.code, ending.stderr.as_str()), (0, ""), "{line}");
-    ending
-}
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
-}
-
 /// An MLP for the digits; PyTorch gets 324 of 360 right.
 fn mlp() -> PathBuf {
     golden("models/digits-mlp.pt")
-}
-
-/// A CNN for the digits padded to 28x28; PyTorch gets 338 of 360 right.
-fn cnn() -> PathBuf {
-    golden("models/digits-cnn.pt")
 }
 
 fn save(folder: &TempDir, name: &str, tensors: &[(&str, Tensor)]) -> PathBuf {

@@ -1,10 +1,10 @@
 //! What users of `low-rank` rely on, shown on a small trained network.
 
 mod digits;
-
-use std::process::Command;
+mod program;
 
 use digits::{Digits, decode};
+use program::program;
 use weightspace::low_rank::{Decomposed, FactorType, LowRankError, Options, Target, compress};
 use weightspace::quantize::{Preparation, Prepared};
 use weightspace_core::container::{self, Coding, Header, Method};
@@ -145,11 +145,8 @@ fn an_unknown_architecture_will_do() {
 #[test]
 fn the_command_line_knows_whose_options_are_whose() {
     let run = |line: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-        command
-            .env_remove("WEIGHTSPACE_DATA")
-            .args(["compress", "--dry-run"])
-            .arg(digits::path("digits-mlp.pt"));
+        let mut command = program();
+        command.args(["compress", "--dry-run"]).arg(digits::path("digits-mlp.pt"));
         let output = command.args(line.split_whitespace()).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

@@ -1,11 +1,15 @@
 //! `weightspace train` as several processes that `mpirun` starts; without `mpirun` nothing is tested.
 #![cfg(feature = "mpi")]
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
+use program::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::Checkpoint;
@@ -142,16 +146,13 @@ fn another_number_of_processes_continues() {
 /// Ends a training at once, after its first checkpoint.
 fn kill_at_checkpoint(ranks: usize, line: &str, output: &Path) {
     let mut child = command(ranks, line, output).spawn().unwrap();
-    let start = Instant::now();
-    while !output.join("checkpoint/training.safetensors").exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waiting for a checkpoint");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let checkpoint = output.join("checkpoint/training.safetensors");
+    wait_until("a checkpoint", || checkpoint.exists());
     kill(output);
     assert!(!child.wait().unwrap().success());
     assert!(!output.join("model.safetensors").exists(), "killed too late");
     // The lock of a process that was killed ends with it, which takes a moment.
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! What users of `compress --method predictor` rely on: rounds, and work that survives an interruption.
 
-mod digits;
+mod program;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use program::{Ending, IMAGES, cnn, interrupt, program, wait_until};
 use serde_json::Value;
 
 fn command(line: &str, output: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").args(["compress", "--method", "predictor"]);
-    command.arg(digits::path("digits-cnn.pt")).arg("-o").arg(output);
+    let mut command = program();
+    command.args(["compress", "--method", "predictor"]).arg(cnn()).arg("-o").arg(output);
     command.args(line.split_whitespace());
     command
 }
@@ -31,7 +30,7 @@ fn json(line: &str, output: &Path) -> Value {
 fn the_best_of_rounds_is_kept() {
     let guard = tempfile::tempdir().unwrap();
     let file = guard.path().join("m.wsp");
-    let line = "--width 30 --steps 300 --distill-epochs 0 --data digits --preprocessing unit-pad28";
+    let line = format!("--width 30 --steps 300 --distill-epochs 0 {IMAGES}");
     let found = json(&format!("{line} --rounds 3 --seeds 2"), &file);
     let rounds = found["predictor"]["rounds"].as_array().unwrap();
     assert!((1..=3).contains(&rounds.len()), "{found}");
@@ -55,21 +54,13 @@ fn the_best_of_rounds_is_kept() {
 fn an_interrupted_recipe_continues_to_the_same_bytes() {
     let guard = tempfile::tempdir().unwrap();
     let (whole, stopped) = (guard.path().join("whole.wsp"), guard.path().join("stopped.wsp"));
-    let line =
-        "--width 40 --steps 3000 --distill-epochs 1 --data digits --preprocessing unit-pad28";
-    done(command(line, &whole));
-    let mut child = command(line, &stopped);
+    let line = format!("--width 40 --steps 3000 --distill-epochs 1 {IMAGES}");
+    done(command(&line, &whole));
+    let mut child = command(&line, &stopped);
     let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = guard.path().join("stopped.wsp.work/reconstruction/metrics.jsonl");
-    let start = Instant::now();
-    while !fs::metadata(&metrics).is_ok_and(|metadata| metadata.len() > 0) {
-        assert!(start.elapsed() < Duration::from_secs(60), "waiting for an evaluation");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    let ending = child.wait_with_output().unwrap();
-    let text = String::from_utf8(ending.stderr).unwrap();
-    assert_eq!(ending.status.code(), Some(130), "{text}");
+    wait_until("an evaluation", || fs::metadata(&metrics).is_ok_and(|metadata| metadata.len() > 0));
+    let Ending { stderr: text, .. } = interrupt(child);
     assert!(text.contains("interrupted in reconstruction after step"), "{text}");
     assert!(text.contains("the same command continues") && !stopped.exists(), "{text}");
     let other = command(&line.replace("40", "41"), &stopped).output().unwrap();

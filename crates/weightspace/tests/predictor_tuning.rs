@@ -1,10 +1,12 @@
 //! What users of training the predictor of a file rely on.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod program;
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use program::{cnn, program, wait_until};
 use serde_json::Value;
 use weightspace::predictor::{
     Model, ModelConfig, NoiseInputs, Ordering, Others, StoredPredictor, Target, TargetConfig,
@@ -214,14 +216,9 @@ fn noise_is_enough_to_learn_from_a_teacher() {
     assert!(error.to_string().contains("the teacher"), "{error}");
 }
 
-fn digits_cnn() -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
-    root.join("digits-cnn.pt").display().to_string()
-}
-
 fn command(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").args(line.split_whitespace());
+    let mut command = program();
+    command.args(line.split_whitespace());
     command
 }
 
@@ -238,7 +235,7 @@ fn accuracy(line: &str) -> f64 {
 
 /// A poor predictor of the network, and the options to train it.
 fn poor_predictor(folder: &Path) -> (String, String) {
-    let (at, model) = (folder.display(), digits_cnn());
+    let (at, model) = (folder.display(), cnn().display().to_string());
     let file = format!("{at}/poor.wsp");
     run(&format!(
         "compress {model} --method predictor --width 8 --steps 5 --distill-epochs 0 -o {file}"
@@ -282,11 +279,8 @@ fn a_killed_training_continues_to_the_same_bytes() {
     run(&format!("{train} {}", whole.display()));
     let line = format!("{train} {}", killed.display());
     let mut child = command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let start = Instant::now();
-    while !killed.join("checkpoint/training.safetensors").exists() {
-        assert!(start.elapsed() < Duration::from_secs(30), "waiting for a checkpoint");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let checkpoint = killed.join("checkpoint/training.safetensors");
+    wait_until("a checkpoint", || checkpoint.exists());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!killed.join("model.safetensors").exists(), "killed too late");
@@ -300,7 +294,7 @@ fn a_killed_training_continues_to_the_same_bytes() {
 fn what_cannot_be_is_refused() {
     let guard = tempfile::tempdir().unwrap();
     let (file, _) = poor_predictor(guard.path());
-    let model = digits_cnn();
+    let model = cnn().display().to_string();
     let other = format!("{}/other.wsp", guard.path().display());
     run(&format!("compress {model} -o {other}"));
     let init = format!("--init {model} --method predictor");

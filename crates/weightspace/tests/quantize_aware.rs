@@ -1,9 +1,11 @@
 //! What users of quantisation-aware training rely on.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+mod program;
 
+use std::fs;
+use std::process::Output;
+
+use program::{cnn, program};
 use serde_json::Value;
 use weightspace::quantize::Images;
 use weightspace::quantize::aware::{AwareConfig, AwarePlan, equalise};
@@ -15,14 +17,8 @@ use weightspace_nn::init::Initialisation;
 use weightspace_nn::train::Parameterization;
 use weightspace_nn::{Engine, ModelState, Net};
 
-fn digits_cnn() -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
-    root.join("digits-cnn.pt").display().to_string()
-}
-
 fn weightspace(line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").args(line.split_whitespace()).output().unwrap()
+    program().args(line.split_whitespace()).output().unwrap()
 }
 
 fn json(line: &str) -> Value {
@@ -153,7 +149,7 @@ fn bits_cost_more_above_the_target_than_below() {
 #[test]
 fn training_on_the_grid_repairs_a_network_and_keeps_the_target() {
     let guard = tempfile::tempdir().unwrap();
-    let (at, model) = (guard.path().to_str().unwrap(), digits_cnn());
+    let (at, model) = (guard.path().to_str().unwrap(), cnn().display().to_string());
     let compressed = format!(
         "compress {model} --data digits --preprocessing unit-pad28 -o {at}/after.wsp --target-bytes"
     );
@@ -186,7 +182,7 @@ fn what_cannot_be_is_refused() {
         ("--init MODEL --method quantize --target-bytes 100", "cannot be reached"),
     ] {
         let line = format!("train --data digits --preprocessing unit-pad28 --dry-run {line}")
-            .replace("MODEL", &digits_cnn());
+            .replace("MODEL", &cnn().display().to_string());
         let found = weightspace(&line);
         let text = String::from_utf8(found.stderr).unwrap();
         assert_eq!(found.status.code(), Some(2), "{line}: {text}");

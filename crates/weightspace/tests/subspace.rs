@@ -1,9 +1,12 @@
 //! The method subspace as its users run it, on the built-in digits.
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
+use program::program;
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::Checkpoint;
@@ -13,9 +16,7 @@ const RECIPE: &str = "--arch mlp:64-32-10 --data digits --holdout 100 --batch 32
                       --epochs 8 --optimizer adam --learning-rate 0.003 --schedule cosine --threads 2";
 
 fn weightspace(line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").args(line.split_whitespace());
-    command.output().unwrap()
+    program().args(line.split_whitespace()).output().unwrap()
 }
 
 fn done(line: &str) -> Output {

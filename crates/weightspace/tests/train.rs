@@ -1,13 +1,14 @@
 //! `weightspace train` as its users run it, on the built-in digits.
 
 mod data_folder;
+mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use data_folder::data_folder;
+use program::{Ending, golden, interrupt, program, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 use weightspace_core::Checkpoint;
@@ -19,9 +20,8 @@ const BASE: &str = "--preset digits --ema 0.9 --select best --clip 5 --threads 2
 const RECIPE: &str = "--preset digits --ema 0.9 --select best --clip 5 --threads 2 --epochs 6";
 
 fn command(line: &str, output: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").arg("train");
-    command.args(line.split_whitespace()).arg("-o").arg(output);
+    let mut command = program();
+    command.arg("train").args(line.split_whitespace()).arg("-o").arg(output);
     command
 }
 
@@ -44,10 +44,6 @@ fn refused(line: &str, output: &Path, part: &str) {
     assert!(last.starts_with("error: ") && last.contains(part), "{line}: {text}");
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
-}
-
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -67,14 +63,6 @@ fn timeless(run: &Path) -> Vec<String> {
         ["split", "step", "epoch", "correct", "loss", "train_loss", "learning_rate"];
     let lines = metrics(run);
     lines.iter().map(|line| KEYS.map(|key| line[key].to_string()).join(" ")).collect()
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(30), "waiting for {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Starts a training and waits for its first checkpoint, or one that is newer than `than`.
@@ -147,7 +135,7 @@ fn a_run_leaves_a_model_that_says_what_it_is() {
     assert_eq!(config["classes"].as_array().unwrap().len(), 10);
 
     // Neither the activation nor the padding is in the tensors: the file states both.
-    let mut eval = Command::new(env!("CARGO_BIN_EXE_weightspace"));
+    let mut eval = program();
     eval.args(["eval", "--data", "digits", "--json"]).arg(path.join("model.safetensors"));
     let evaluated: Value = serde_json::from_slice(&eval.output().unwrap().stdout).unwrap();
     assert_eq!(evaluated["correct"], json["correct"]);
@@ -179,13 +167,9 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
     done(RECIPE, &whole);
     let child = start_until_checkpoint(&format!("{RECIPE} --checkpoint-steps 5"), &stopped);
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("the same command continues"), "{text}");
-    assert!(output.stdout.is_empty());
+    let Ending { stdout, stderr, .. } = interrupt(child);
+    assert!(stderr.contains("the same command continues"), "{stderr}");
+    assert!(stdout.is_empty());
     done(RECIPE, &stopped);
     assert!(model(&stopped) == model(&whole));
     assert_eq!(timeless(&stopped), timeless(&whole));
@@ -320,7 +304,6 @@ fn broken_files_of_a_run_are_refused_in_one_line() {
 #[test]
 fn settings_survive_a_file() {
     let folder = folder();
-    let program = || Command::new(env!("CARGO_BIN_EXE_weightspace"));
     let print = |arguments: &[&str]| {
         let output = program().arg("train").args(arguments).arg("--print-config").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

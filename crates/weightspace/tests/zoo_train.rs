@@ -1,10 +1,12 @@
 //! What users of `zoo train` rely on: the same models whatever the threads, the parts and the interruptions.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use program::{program, signal, wait_until};
 use serde_json::Value;
 use weightspace::zoo::Population;
 use weightspace_nn::data::{self, Split};
@@ -30,8 +32,8 @@ seeds = "1-9"
 "#;
 
 fn command(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    for variable in ["WEIGHTSPACE_DATA", "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"] {
+    let mut command = program();
+    for variable in ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"] {
         command.env_remove(variable);
     }
     command.current_dir(folder).arg("zoo").args(line.split_whitespace());
@@ -71,17 +73,14 @@ fn parts_and_interruptions_make_the_same_zoo() {
     let twice = command(at, "import a.zoo a.zoo -o twice.zoo").output().unwrap();
     assert!(String::from_utf8_lossy(&twice.stderr).contains("is in a.zoo too"));
     // Stopped twice, once gently.
-    for signal in ["-INT", "-KILL"] {
+    for name in ["-INT", "-KILL"] {
         let mut child = command(at, &format!("{TRAIN} stopped.zoo"));
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let start = Instant::now();
-        while !at.join("stopped.zoo.work/group-00000/epoch-000001.safetensors").exists() {
-            assert!(start.elapsed() < Duration::from_secs(60), "waiting for an epoch");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+        let epoch = at.join("stopped.zoo.work/group-00000/epoch-000001.safetensors");
+        wait_until("an epoch", || epoch.exists());
+        signal(&child, name);
         let code = child.wait().unwrap().code();
-        assert!(code == Some(130) || code.is_none(), "{signal}: {code:?}");
+        assert!(code == Some(130) || code.is_none(), "{name}: {code:?}");
         assert!(!at.join("stopped.zoo").exists(), "stopped too late");
     }
     done(at, &format!("{TRAIN} stopped.zoo"));

@@ -25,14 +25,14 @@ pub struct Images {
 #[derive(Args)]
 pub struct Choice {
     /// Which part of the data set
-    #[arg(long, value_enum, default_value_t = Part::Test)]
+    #[arg(long, value_enum, default_value_t = Part::Test, requires = "data")]
     split: Part,
     /// Images to look at, drawn by --seed [default: all test images, 10000 training images]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     images: Option<usize>,
     /// Normalisation of the images [default: what the model says, else the architecture's, else the
     /// data set's]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", requires = "data")]
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
     pub arch: ArchArgs,

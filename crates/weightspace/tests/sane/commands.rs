@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::program::{interrupt, program, wait_until};
 
 const ZOO: &str = r#"
 data = "digits"
@@ -27,8 +28,8 @@ seeds = "random:8"
 "#;
 
 fn command(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    command.env_remove("WEIGHTSPACE_DATA").current_dir(folder).args(line.split_whitespace());
+    let mut command = program();
+    command.current_dir(folder).args(line.split_whitespace());
     command
 }
 
@@ -71,16 +72,11 @@ const PRETRAIN: &str = "sane pretrain zoo --width 32 --latent 16 --batch 8 --epo
 fn an_interrupted_pretraining_ends_as_if_it_had_not_been() {
     let at = at();
     let mut child = command(at, &format!("{PRETRAIN} stopped --checkpoint-seconds 0"));
-    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let lines =
         || fs::read_to_string(at.join("stopped/metrics.jsonl")).map_or(0, |t| t.lines().count());
-    while lines() < 3 {
-        assert!(start.elapsed() < Duration::from_secs(60), "waiting for an evaluation");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_until("an evaluation", || lines() >= 3);
+    interrupt(child);
     assert!(!at.join("stopped/model.safetensors").exists(), "stopped too late");
     let other = refused(at, &format!("{} stopped", PRETRAIN.replace("latent 16", "latent 8")));
     assert!(other.contains("model.latent 16, now 8; -f starts anew"), "{other}");

@@ -2,6 +2,8 @@
 
 mod commands;
 mod model;
+#[path = "../program/mod.rs"]
+mod program;
 mod tokens;
 mod windows;
 

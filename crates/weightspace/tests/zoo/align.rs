@@ -1,7 +1,6 @@
 //! Models of a zoo in one order of units.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 use weightspace::zoo::align::{Reference, align, sound};
@@ -17,6 +16,7 @@ use weightspace_nn::init::Initialisation;
 use weightspace_nn::net::Net;
 
 use crate::fixtures::{NAMES, published, silent};
+use crate::program::program;
 
 const MODELS: usize = 6;
 const EPOCHS: [u32; 2] = [3, 7];
@@ -72,8 +72,7 @@ fn zoo(folder: &std::path::Path, broken: Option<usize>) -> std::path::PathBuf {
 }
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    let output = command.args(["zoo", "align"]).args(arguments).output().unwrap();
+    let output = program().args(["zoo", "align"]).args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

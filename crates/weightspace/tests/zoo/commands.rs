@@ -1,17 +1,16 @@
 //! The commands, as their users run them.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use weightspace_core::Checkpoint;
 
 use crate::fixtures::{NAMES, copy, expected, published};
+use crate::program::program;
 
 /// Runs the program and gives back exit code, stdout and stderr.
 fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weightspace"));
-    let output = command.arg("zoo").args(arguments).output().unwrap();
+    let output = program().arg("zoo").args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

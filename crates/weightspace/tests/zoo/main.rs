@@ -7,4 +7,6 @@ mod fixtures;
 mod hostile;
 mod layouts;
 mod population;
+#[path = "../program/mod.rs"]
+mod program;
 mod tables;
