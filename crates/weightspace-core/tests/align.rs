@@ -129,6 +129,26 @@ fn weights_beyond_all_use_are_aligned() {
     }
 }
 
+/// Who diverges has weights beyond the reference's; a factor changes nothing of which permutation is best.
+#[test]
+fn the_size_of_the_other_network_does_not_matter() {
+    for factor in [1e-30, 1e-9, 1e9, 1e15, 1e30] {
+        let reference = weights(3);
+        let mut other = reference.clone();
+        for name in ["in", "loop", "out"] {
+            let tensor = reference.get(name).unwrap();
+            let values: Vec<f32> = tensor.to_f32().iter().map(|value| value * factor).collect();
+            other.insert(name, Tensor::from_f32(tensor.shape().to_vec(), &values));
+        }
+        let scaled = other.clone();
+        apply(&groups(), &[vec![2, 0, 3, 1], vec![1, 3, 0, 2]], &mut other).unwrap();
+        let options = AlignOptions { start: Start::Propagated, ..AlignOptions::default() };
+        let found = align(&reference, &other, options);
+        apply(&groups(), &found.permutations, &mut other).unwrap();
+        assert_eq!(other, scaled, "{factor:e}");
+    }
+}
+
 #[test]
 fn equal_units_stay_where_they_are() {
     let zeros = |(name, tensor): (&str, &Tensor)| {

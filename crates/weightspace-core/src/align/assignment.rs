@@ -5,8 +5,8 @@ use std::mem;
 /// For each row of a square matrix the column that it gets, each column once, such that the sum of the
 /// elements is largest. All elements are finite. Of a constant matrix without prices it is the identity.
 ///
-/// Each column has a price, which is taken off all its elements. That changes the sums of all assignments alike, and so
-/// none's rank; but where prices are such that rows want different columns, each row gets what it wants and nothing is
+/// Each column has a price, not much larger than the elements, which is taken off all of them. That changes the sums of
+/// all assignments alike, and so none's rank; but where prices are such that rows want different columns, each row gets what it wants and nothing is
 /// left to solve.
 pub(super) fn maximise(matrix: &[f64], prices: &[f64]) -> Vec<usize> {
     row_maxima(matrix, prices).unwrap_or_else(|| shortest_paths(matrix, prices))

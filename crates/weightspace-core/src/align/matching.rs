@@ -32,18 +32,27 @@ struct Product {
 struct Sum {
     /// Size x size.
     matrix: Vec<f64>,
-    /// Half the squared length of each of the other network's units. At these prices a unit wants the one that is
-    /// nearest: |a - b|^2 / 2 is smallest where a b - |b|^2 / 2 is largest.
-    prices: Vec<f64>,
+    /// Squared length of each of the other network's units.
+    squares: Vec<f64>,
+    /// Squared length of all of the reference's units.
+    reference: f64,
 }
 
 impl Sum {
     fn zeros(size: usize) -> Self {
-        Sum { matrix: vec![0.0; size * size], prices: vec![0.0; size] }
+        Sum { matrix: vec![0.0; size * size], squares: vec![0.0; size], reference: 0.0 }
     }
 
+    /// The permutation of the largest sum.
+    ///
+    /// At prices of |b|^2 / 2 each unit wants the one that is nearest: |a - b|^2 / 2 is smallest where a b - |b|^2 / 2
+    /// is largest. Here the other network counts as if it were as large as the reference, or products would vanish
+    /// beside the prices of a network that is much larger.
     fn best(&self) -> Vec<usize> {
-        maximise(&self.matrix, &self.prices)
+        let ratio = self.reference.sqrt() / self.squares.iter().sum::<f64>().sqrt();
+        let ratio = if ratio.is_finite() { ratio } else { 0.0 };
+        let prices: Vec<f64> = self.squares.iter().map(|square| square * ratio / 2.0).collect();
+        maximise(&self.matrix, &prices)
     }
 }
 
@@ -96,13 +105,14 @@ impl<'a> Products<'a> {
         // Exact, of powers of two.
         let [a, b] =
             [self.units.tensors[slot.tensor].scale, self.scales[slot.tensor]].map(f64::from);
-        let (factor, price) = ((a * b).recip(), (2.0 * b * b).recip());
+        let factor = (a * b).recip();
         for (sum, &term) in sum.matrix.iter_mut().zip(&product.matrix) {
             *sum += factor * f64::from(term);
         }
-        for (sum, &square) in sum.prices.iter_mut().zip(&product.squares) {
-            *sum += price * f64::from(square);
+        for (sum, &square) in sum.squares.iter_mut().zip(&product.squares) {
+            *sum += f64::from(square) / (b * b);
         }
+        sum.reference += f64::from(slot.square) / (a * a);
     }
 }
 

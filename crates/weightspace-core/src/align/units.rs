@@ -50,6 +50,8 @@ pub(super) struct Slot<'a> {
     pub neighbours: Vec<usize>,
     /// The reference's units, one row each, scaled.
     pub rows: Vec<f32>,
+    /// Squared length of all of them, scaled.
+    pub square: f32,
 }
 
 /// All units of a reference.
@@ -87,7 +89,8 @@ impl<'a> Units<'a> {
                 let sources = identity(&touched.shape);
                 member.gather(&touched.reference, touched, &sources, &mut rows);
                 scale_rows(&mut rows, touched.scale);
-                own.push(Slot { member, tensor, neighbours, rows });
+                let square = squared_length(&rows);
+                own.push(Slot { member, tensor, neighbours, rows, square });
             }
             slots.push(own);
         }

@@ -113,8 +113,7 @@ mod tests {
         assert_eq!(scaled(Scale::Ranks, &train, &[0.0, 1.0, 2.0, 3.0, 1e9, 1e30]), expected);
     }
 
-    /// One network that has diverged, in training or among those that are predicted, changes nothing for the others, and
-    /// is not predicted to be a million times better than any.
+    /// One network that has diverged, in training or among those that are predicted, does not decide the score.
     #[test]
     fn a_diverged_network_ruins_no_probe() {
         let mut stream = Stream::new(Key::from_seed(9), 0);
