@@ -139,7 +139,8 @@ mod tests {
                 |i, j| if i == j { (i + 1) as f64 } else { 0.3 / (1 + i + j) as f64 },
             );
         let mean = (0..10).map(|j| j as f64 / 10.0).collect::<Vec<_>>();
-        Statistics { original_mean: mean.clone(), current_mean: mean, covariance, cross: None }
+        let current_mean = mean.clone();
+        Statistics { original_mean: mean, current_mean, covariance, cross: None, missing: None }
     }
 
     fn squares(values: impl Iterator<Item = f32>) -> f64 {

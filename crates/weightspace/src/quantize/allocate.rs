@@ -17,6 +17,10 @@ use super::layerwise::probe_layers;
 /// Step, in root mean squares of a layer's weights, with which sensitivities are measured.
 const PROBE_STEP: f64 = 0.7;
 
+/// Temperature of the class probabilities whose divergence is measured. A network is all but certain of
+/// its training images: at temperature 1 a few of them would decide.
+const TEMPERATURE: f32 = 4.0;
+
 /// The most by which a layer's relative step may differ from the network's.
 const MOST_OCTAVES: f64 = 2.5;
 
@@ -40,7 +44,7 @@ impl Allocation {
     }
 
     /// From the damage that each layer alone does to the network's outputs on held-out images:
-    /// the mean Kullback-Leibler divergence of its class probabilities from the original's.
+    /// the mean Kullback-Leibler divergence of its softened class probabilities from the original's.
     ///
     /// # Errors
     /// If the weights do not fit the network.
@@ -56,12 +60,12 @@ impl Allocation {
         let grid = |rms: &f64| Grid::Step((PROBE_STEP * rms) as f32);
         let choices: Vec<_> = rms.iter().map(|r| LayerChoice { grid: grid(r), price }).collect();
         let mut engine = Engine::new(net, &folded.weights)?;
-        let reference = logits(&engine, held_out)?;
+        let reference = soft_logits(&engine, held_out)?;
         let mut damage = vec![0.0; rms.len()];
         let measure = |layer: usize, step: usize, weights: &StateDict| {
             engine.reload_step(step, weights)?;
-            damage[layer] =
-                divergence(&reference, &logits(&engine, held_out)?, engine.class_count());
+            let changed = soft_logits(&engine, held_out)?;
+            damage[layer] = divergence(&reference, &changed, engine.class_count());
             progress(layer + 1);
             engine.reload_step(step, &folded.weights)
         };
@@ -83,9 +87,11 @@ impl Allocation {
     }
 }
 
-fn logits(engine: &Engine, images: &[f32]) -> Result<Vec<f32>, EngineError> {
+/// Logits, divided by the temperature.
+fn soft_logits(engine: &Engine, images: &[f32]) -> Result<Vec<f32>, EngineError> {
     let mut logits = vec![0.0; images.len() / engine.input_len() * engine.class_count()];
     engine.forward(images, &mut logits)?;
+    logits.iter_mut().for_each(|logit| *logit /= TEMPERATURE);
     Ok(logits)
 }
 

@@ -37,6 +37,13 @@ pub struct Folded {
     pub layers: Vec<Layer>,
 }
 
+impl Folded {
+    /// Whether a batch normalisation is folded, and so only shifts.
+    pub fn is_identity(&self, net: &Net, norm: NodeId) -> bool {
+        self.constants.contains_key(&format!("{}.running_var", net.node(norm).name))
+    }
+}
+
 /// The variance that makes a batch normalisation with weight 1 the identity in f32.
 pub fn unit_variance(eps: f32) -> f32 {
     1.0 - eps

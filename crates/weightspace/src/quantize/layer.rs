@@ -4,7 +4,8 @@ use weightspace_core::container::Quantized;
 
 use super::fold::Layer;
 use super::grid::{Grid, round_vector, step_for_levels};
-use super::second_order::{Metric, Prices, Rounding, compensate, output_error, round};
+use super::prices::Prices;
+use super::second_order::{Metric, Rounding, compensate, output_error, round};
 use super::statistics::Statistics;
 
 /// Passes of rounding; each takes the prices of values from the one before.
@@ -54,8 +55,9 @@ pub fn quantize_layer(
     let nearest = Rounding { scales: &scales.rows, limit: scales.limit, price: 0.0, prices: None };
     let mut values = round(&target, layer.columns, None, &nearest);
     if metric.is_some() || choice.price > 0.0 {
+        let area = shape.iter().skip(2).product();
         for _ in 0..PASSES {
-            let prices = Prices::new(&values, scales.limit);
+            let prices = Prices::new(&values, layer.columns, area, scales.limit);
             let rounding = Rounding { price: choice.price, prices: Some(&prices), ..nearest };
             values = round(&target, layer.columns, metric.as_ref(), &rounding);
         }
@@ -79,7 +81,8 @@ pub fn quantize_layer(
     QuantizedLayer { weight: quantized, bias }
 }
 
-/// b + W mean(original inputs) - W' mean(current inputs).
+/// b + W mean(original inputs) - W' mean(current inputs) + mean of what is missing in the value
+/// that is added.
 fn corrected_bias(
     bias: &[f32],
     weight: &[f32],
@@ -91,11 +94,13 @@ fn corrected_bias(
         row.iter().zip(mean).map(|(&w, m)| f64::from(w) * m).sum()
     };
     let rows = weight.chunks_exact(d).zip(rounded.chunks_exact(d));
+    let missing = |row: usize| statistics.missing.as_ref().map_or(0.0, |m| m.mean[row]);
     bias.iter()
         .zip(rows)
-        .map(|(&b, (old, new))| {
+        .enumerate()
+        .map(|(row, (&b, (old, new)))| {
             let shift = dot(old, &statistics.original_mean) - dot(new, &statistics.current_mean);
-            (f64::from(b) + shift) as f32
+            (f64::from(b) + shift + missing(row)) as f32
         })
         .collect()
 }

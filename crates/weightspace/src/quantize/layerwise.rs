@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 use weightspace_core::{StateDict, Tensor};
-use weightspace_nn::engine::{Activations, EngineError};
+use weightspace_nn::engine::{Activations, EngineError, StepKind};
 use weightspace_nn::net::Net;
 use weightspace_nn::{Engine, NodeId};
 
@@ -11,7 +11,9 @@ use super::fold::{Folded, Layer};
 use super::layer::{LayerChoice, QuantizedLayer, quantize_layer};
 use super::statistics::{Inputs, Statistics, collect};
 
-/// Output positions per input dimension that the statistics look at, within bounds.
+/// Output positions that the statistics look at: of every image, and, of few images, per input
+/// dimension within bounds.
+const SAMPLES_PER_IMAGE: usize = 64;
 const SAMPLES_PER_INPUT: usize = 24;
 const LEAST_SAMPLES: usize = 16_384;
 const MOST_SAMPLES: usize = 32_768;
@@ -43,10 +45,34 @@ impl Runner {
     fn inputs(&self) -> Inputs<'_> {
         Inputs { engine: &self.engine, chunks: &self.chunks }
     }
+
+    /// The moments of the inputs of the layer that a step computes; with those of another runner
+    /// where these differ.
+    fn statistics(
+        &self,
+        step: usize,
+        folded: &Folded,
+        layer: &Layer,
+        current: Option<&Runner>,
+    ) -> Statistics {
+        let (net, images) = (self.engine.net(), self.chunks.iter().map(Activations::images).sum());
+        let residual = match self.engine.plan().steps[step].kind {
+            // Behind a normalisation that scales, what is added has another scale than what the
+            // layer computes.
+            StepKind::Product { batch_norm, residual, .. } => {
+                residual.filter(|_| batch_norm.is_none_or(|norm| folded.is_identity(net, norm)))
+            }
+            _ => None,
+        };
+        let current = current.map(Runner::inputs);
+        let samples = samples(layer, images);
+        collect(net, layer.node, residual, &self.inputs(), current.as_ref(), samples)
+    }
 }
 
-fn samples(layer: &Layer) -> usize {
-    (layer.columns * SAMPLES_PER_INPUT).clamp(LEAST_SAMPLES, MOST_SAMPLES)
+fn samples(layer: &Layer, images: usize) -> usize {
+    let of_inputs = (layer.columns * SAMPLES_PER_INPUT).clamp(LEAST_SAMPLES, MOST_SAMPLES);
+    of_inputs.max(images * SAMPLES_PER_IMAGE)
 }
 
 /// Puts a quantised layer into a state dict.
@@ -113,8 +139,7 @@ pub fn quantize_calibrated(
         let node = original.engine.plan().steps[step].node;
         if let Some(index) = layer_of(folded, node) {
             let layer = &folded.layers[index];
-            let (a, b) = (original.inputs(), current.inputs());
-            let statistics = collect(net, node, &a, Some(&b), samples(layer));
+            let statistics = original.statistics(step, folded, layer, Some(&current));
             let result = quantize_one(folded, layer, Some(&statistics), choices[index])?;
             store(&mut weights, layer, &result);
             current.engine.reload_step(step, &weights)?;
@@ -147,8 +172,7 @@ pub fn for_each_layer(
     for step in 0..original.engine.plan().steps.len() {
         let node = original.engine.plan().steps[step].node;
         if let Some(index) = layer_of(folded, node) {
-            let samples = samples(&folded.layers[index]);
-            visit(index, &collect(net, node, &original.inputs(), None, samples));
+            visit(index, &original.statistics(step, folded, &folded.layers[index], None));
         }
         original.run_step(step);
     }
@@ -172,7 +196,7 @@ pub fn probe_layers(
         let node = original.engine.plan().steps[step].node;
         if let Some(index) = layer_of(folded, node) {
             let layer = &folded.layers[index];
-            let statistics = collect(net, node, &original.inputs(), None, samples(layer));
+            let statistics = original.statistics(step, folded, layer, None);
             let result = quantize_one(folded, layer, Some(&statistics), choices[index])?;
             let mut weights = folded.weights.clone();
             store(&mut weights, layer, &result);
@@ -181,4 +205,87 @@ pub fn probe_layers(
         original.run_step(step);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use weightspace_core::{DType, StateDict, Tensor};
+    use weightspace_nn::arch::{self, ArchOptions};
+    use weightspace_nn::net::{Net, Op, ParameterSpec};
+
+    use super::*;
+    use crate::quantize::fold::fold;
+
+    fn noise(state: &mut u32) -> f32 {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (*state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    }
+
+    fn random_weights(net: &Net) -> StateDict {
+        let mut state = 5;
+        let tensor = |p: ParameterSpec| {
+            let scale = (12.0 / p.fan_in.max(1) as f32).sqrt();
+            let positive = p.name.ends_with("running_var");
+            let mut value = || if positive { 1.0 } else { scale * noise(&mut state) };
+            let values: Vec<f32> = (0..p.element_count()).map(|_| value()).collect();
+            match p.dtype() {
+                DType::I64 => (p.name, Tensor::from_bytes(DType::I64, vec![], vec![0; 8])),
+                _ => (p.name, Tensor::from_f32(p.shape, &values)),
+            }
+        };
+        net.parameters().into_iter().map(tensor).collect()
+    }
+
+    /// What is missing in a shortcut is what the two networks differ by there.
+    #[test]
+    fn what_is_missing_is_the_difference_of_the_shortcuts() {
+        let net = arch::build("resnet20-b", &ArchOptions::default()).unwrap();
+        let folded = fold(&net, &random_weights(&net), true).unwrap();
+        let mut changed = folded.weights.clone();
+        let first = &folded.layers[0];
+        let tensor = changed.get(&first.weight).unwrap();
+        let values: Vec<f32> = tensor.to_f32().iter().map(|w| (8.0 * w).round() / 8.0).collect();
+        changed.insert(first.weight.clone(), Tensor::from_f32(tensor.shape().to_vec(), &values));
+        let mut state = 9;
+        let images: Vec<f32> = (0..2 * net.input_len()).map(|_| noise(&mut state)).collect();
+        let mut original = Runner::new(&net, &folded.weights, &images).unwrap();
+        let mut current = Runner::new(&net, &changed, &images).unwrap();
+        let steps = original.engine.plan().steps.clone();
+        let with_shortcut = |step: &weightspace_nn::engine::Step| match step.kind {
+            StepKind::Product { residual, .. } => residual,
+            _ => None,
+        };
+        let at = steps.iter().position(|step| with_shortcut(step).is_some()).unwrap();
+        for step in 0..at {
+            original.run_step(step);
+            current.run_step(step);
+        }
+        let layer = &folded.layers[layer_of(&folded, steps[at].node).unwrap()];
+        let missing = original.statistics(at, &folded, layer, Some(&current)).missing.unwrap();
+        assert_eq!(missing.covariance.nrows(), layer.rows);
+        assert_eq!(missing.covariance.ncols(), layer.columns);
+        let shortcut = with_shortcut(&steps[at]).unwrap();
+        assert!(matches!(net.node(shortcut).op, Op::Activation(_)));
+        let tapped = |weights: &StateDict| {
+            let engine = Engine::with_taps(&net, weights, &[shortcut]).unwrap();
+            let mut logits = vec![0.0; 2 * engine.class_count()];
+            engine.forward_tapped(&images, &mut logits).unwrap().remove(0)
+        };
+        let (before, after) = (tapped(&folded.weights), tapped(&changed));
+        let pixels = before.len() / 2 / layer.rows;
+        for (channel, &mean) in missing.mean.iter().enumerate() {
+            let of_image = |image: usize| (image * layer.rows + channel) * pixels;
+            let range = |image: usize| of_image(image)..of_image(image) + pixels;
+            let difference = |image: usize| -> f64 {
+                let pairs = before[range(image)].iter().zip(&after[range(image)]);
+                pairs.map(|(a, b)| f64::from(a - b)).sum()
+            };
+            let expected = (difference(0) + difference(1)) / (2 * pixels) as f64;
+            assert!((mean - expected).abs() < 1e-5, "channel {channel}: {mean}, not {expected}");
+        }
+        assert!(missing.mean.iter().any(|mean| mean.abs() > 1e-4));
+        // Where a normalisation stands between them it is not looked at.
+        let unfolded = fold(&net, &folded.weights, false).unwrap();
+        assert!(original.statistics(at, &unfolded, layer, Some(&current)).missing.is_none());
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) mod grid;
 pub(crate) mod layer;
 pub(crate) mod layerwise;
 mod prepared;
+mod prices;
 pub(crate) mod search;
 pub(crate) mod second_order;
 pub(crate) mod statistics;

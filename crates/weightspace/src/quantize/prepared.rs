@@ -249,16 +249,18 @@ impl<'a> Prepared<'a> {
         let mut smallest = u64::MAX;
         for round in 0..MOST_ROUNDS {
             // Each round aims a little lower, so that the last ones surely fit.
-            let aim = target as f64 * (1.0 - 1e-3 * f64::from(1 << round)) / factor;
-            t = search::for_bytes(aim as u64, t, (1e-4, 16.0), weights, plain)?.unwrap_or(16.0);
+            let aim = target as f64 * (1.0 - 1e-3 * f64::from(1 << round));
+            t = search::for_bytes((aim / factor) as u64, t, (1e-4, 16.0), weights, plain)?
+                .unwrap_or(16.0);
             let layers = self.quantize(&allocation.choices(t, PRICE), progress)?;
             let bytes = byte_count(&layers)?;
             smallest = smallest.min(bytes);
             if bytes <= target && best.as_ref().is_none_or(|(most, _)| bytes > *most) {
                 best = Some((bytes, layers));
             }
-            if (bytes <= target && bytes as f64 > 0.997 * target as f64) || self.images().is_none()
-            {
+            // The next ones will hardly be larger.
+            let used = bytes <= target && bytes as f64 > aim - 2e-3 * target as f64;
+            if used || self.images().is_none() {
                 break;
             }
             factor = bytes as f64 / plain(t)? as f64;

@@ -24,8 +24,8 @@ pub struct SharedArgs {
           conflicts_with = "target_bytes")]
     pub target_accuracy: Option<f64>,
     /// Compress for the inputs that N training images, without labels, give: quantize rounds by second
-    /// order, low-rank weighs singular values; both correct biases [default: 512 where --data comes
-    /// with a target or --method low-rank, else 0]
+    /// order, low-rank weighs singular values; both correct biases. More images give better files in
+    /// more time and memory [default: 512 where --data comes with a target or --method low-rank, else 0]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "512", requires = "data")]
     pub calibrate: Option<usize>,
     /// Keep batch normalisations apart from the layers before them
