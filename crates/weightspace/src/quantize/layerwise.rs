@@ -209,9 +209,11 @@ pub fn probe_layers(
 
 #[cfg(test)]
 mod tests {
-    use weightspace_core::{DType, StateDict, Tensor};
+    use weightspace_nn::ModelState;
     use weightspace_nn::arch::{self, ArchOptions};
-    use weightspace_nn::net::{Net, Op, ParameterSpec};
+    use weightspace_nn::engine::Step;
+    use weightspace_nn::init::Initialisation;
+    use weightspace_nn::net::Op;
 
     use super::*;
     use crate::quantize::fold::fold;
@@ -221,26 +223,13 @@ mod tests {
         (*state >> 8) as f32 / (1 << 24) as f32 - 0.5
     }
 
-    fn random_weights(net: &Net) -> StateDict {
-        let mut state = 5;
-        let tensor = |p: ParameterSpec| {
-            let scale = (12.0 / p.fan_in.max(1) as f32).sqrt();
-            let positive = p.name.ends_with("running_var");
-            let mut value = || if positive { 1.0 } else { scale * noise(&mut state) };
-            let values: Vec<f32> = (0..p.element_count()).map(|_| value()).collect();
-            match p.dtype() {
-                DType::I64 => (p.name, Tensor::from_bytes(DType::I64, vec![], vec![0; 8])),
-                _ => (p.name, Tensor::from_f32(p.shape, &values)),
-            }
-        };
-        net.parameters().into_iter().map(tensor).collect()
-    }
-
     /// What is missing in a shortcut is what the two networks differ by there.
     #[test]
     fn what_is_missing_is_the_difference_of_the_shortcuts() {
         let net = arch::build("resnet20-b", &ArchOptions::default()).unwrap();
-        let folded = fold(&net, &random_weights(&net), true).unwrap();
+        let drawn =
+            ModelState::initial(&net, Initialisation::PytorchDefault, 5).to_state_dict(&net);
+        let folded = fold(&net, &drawn, true).unwrap();
         let mut changed = folded.weights.clone();
         let first = &folded.layers[0];
         let tensor = changed.get(&first.weight).unwrap();
@@ -251,7 +240,7 @@ mod tests {
         let mut original = Runner::new(&net, &folded.weights, &images).unwrap();
         let mut current = Runner::new(&net, &changed, &images).unwrap();
         let steps = original.engine.plan().steps.clone();
-        let with_shortcut = |step: &weightspace_nn::engine::Step| match step.kind {
+        let with_shortcut = |step: &Step| match step.kind {
             StepKind::Product { residual, .. } => residual,
             _ => None,
         };
