@@ -209,6 +209,7 @@ pub fn probe_layers(
 
 #[cfg(test)]
 mod tests {
+    use weightspace_core::random::{Key, Stream};
     use weightspace_nn::ModelState;
     use weightspace_nn::arch::{self, ArchOptions};
     use weightspace_nn::engine::Step;
@@ -217,11 +218,6 @@ mod tests {
 
     use super::*;
     use crate::quantize::fold::fold;
-
-    fn noise(state: &mut u32) -> f32 {
-        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (*state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    }
 
     /// What is missing in a shortcut is what the two networks differ by there.
     #[test]
@@ -235,8 +231,8 @@ mod tests {
         let tensor = changed.get(&first.weight).unwrap();
         let values: Vec<f32> = tensor.to_f32().iter().map(|w| (8.0 * w).round() / 8.0).collect();
         changed.insert(first.weight.clone(), Tensor::from_f32(tensor.shape().to_vec(), &values));
-        let mut state = 9;
-        let images: Vec<f32> = (0..2 * net.input_len()).map(|_| noise(&mut state)).collect();
+        let mut images = vec![0.0; 2 * net.input_len()];
+        Stream::new(Key::from_seed(9), 0).fill_normal(&mut images);
         let mut original = Runner::new(&net, &folded.weights, &images).unwrap();
         let mut current = Runner::new(&net, &changed, &images).unwrap();
         let steps = original.engine.plan().steps.clone();

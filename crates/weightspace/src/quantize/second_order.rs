@@ -249,18 +249,26 @@ pub fn output_error(errors: &[f32], statistics: &Statistics) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use weightspace_core::random::{Key, Stream};
+
     use super::*;
     use crate::quantize::statistics::Missing;
 
     const COLUMNS: usize = 6;
 
-    fn noise(k: usize) -> f64 {
-        ((k as f64 + 1.0) * 12.9898).sin() * 43_758.547 % 1.0
+    /// From -1 to 1.
+    fn noise(stream: u64, count: usize) -> Vec<f32> {
+        let mut values = vec![0.0; count];
+        Stream::new(Key::from_seed(1), stream).fill_uniform(&mut values);
+        values.iter().map(|value| 2.0 * value - 1.0).collect()
     }
 
     /// Of inputs that hardly differ from one another.
     fn statistics() -> Statistics {
-        let input = |sample: usize, j: usize| noise(sample) + 0.4 * noise(1000 + 10 * sample + j);
+        let (shared, own) = (noise(0, 200), noise(1, 200 * COLUMNS));
+        let input = |sample: usize, j: usize| {
+            f64::from(shared[sample]) + 0.4 * f64::from(own[sample * COLUMNS + j])
+        };
         let covariance = Mat::from_fn(COLUMNS, COLUMNS, |i, j| {
             (0..200).map(|sample| input(sample, i) * input(sample, j)).sum::<f64>() / 200.0
         });
@@ -270,7 +278,7 @@ mod tests {
     }
 
     fn weight(rows: usize) -> Vec<f32> {
-        (0..rows * COLUMNS).map(|k| 3.0 * noise(5000 + k) as f32).collect()
+        noise(2, rows * COLUMNS).iter().map(|value| 3.0 * value).collect()
     }
 
     /// Error of the outputs, in the metric with its ridge.
