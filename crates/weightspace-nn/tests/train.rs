@@ -208,7 +208,8 @@ fn a_network_learns_from_a_teacher_alone() {
     let engine = Engine::new(&teacher_net, &teacher.to_state_dict(&teacher_net)).unwrap();
     let dataset = digits(Split::Train);
     let start = initial(&net, 0);
-    let distillation = DistillationConfig { temperature: 2.0, alpha: 1.0, features: 0.0 };
+    let distillation =
+        DistillationConfig { temperature: 2.0, alpha: 1.0, ..DistillationConfig::default() };
     let task = Classification::new(&net, &dataset, &unit(), 0, &config).unwrap();
     let task = task.with_teacher(&engine, distillation).unwrap();
     let dense = Dense::new(&net, start.weights);
@@ -416,7 +417,12 @@ fn feature_maps_are_compared_with_the_teachers() {
     let dataset = digits(Split::Train);
     let original = initial(&net, 1);
     let teacher = Engine::with_taps(&net, &original.to_state_dict(&net), &maps).unwrap();
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.5 };
+    let distillation = DistillationConfig {
+        temperature: 1.0,
+        alpha: 1.0,
+        features: 0.5,
+        ..DistillationConfig::default()
+    };
     let config = TrainConfig { freeze_statistics: true, epochs: 1, ..short() };
     let loss = |seed: u64| {
         let start = initial(&net, seed);

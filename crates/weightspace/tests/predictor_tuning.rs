@@ -176,7 +176,8 @@ fn bits_above_the_target_cost_more_than_below() {
 fn noise_is_enough_to_learn_from_a_teacher() {
     let (net, weights) = original();
     let teacher = Engine::new(&net, &weights).unwrap();
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
+    let distillation =
+        DistillationConfig { temperature: 1.0, alpha: 1.0, ..DistillationConfig::default() };
     let adam = Adam { learning_rate: 3e-3, ..Adam::default() };
     let config = TrainConfig {
         epochs: 20,

@@ -6,7 +6,7 @@ use weightspace_core::StateDict;
 
 use super::{DistillationConfig, Prepared, Score, Task, TrainConfig, TrainError};
 use crate::comm::Part;
-use crate::data::{Augmentation, Dataset, Preprocessing, split_train_validation};
+use crate::data::{Augmentation, Dataset, Mixtures, Preprocessing, split_train_validation};
 use crate::evaluate::{argmax, for_each_batch};
 use crate::loss::{CrossEntropy, Distillation, FeatureDistillation, Loss};
 use crate::net::Op;
@@ -29,6 +29,7 @@ pub struct Classification<'a> {
     teacher: Option<(&'a Engine, DistillationConfig)>,
     indices: Vec<usize>,
     images: Vec<f32>,
+    mixtures: Mixtures,
     labels: Vec<u16>,
     teacher_logits: Vec<f32>,
     /// Nodes whose values are compared with the teacher's, and these of the batch.
@@ -76,6 +77,7 @@ impl<'a> Classification<'a> {
             teacher: None,
             indices: Vec::new(),
             images: Vec::new(),
+            mixtures: Mixtures::default(),
             labels: Vec::new(),
             teacher_logits: Vec::new(),
             taps: Vec::new(),
@@ -175,6 +177,18 @@ impl Task for Classification<'_> {
             epoch,
             &mut self.images,
         )?;
+        if self.teacher.is_some_and(|(_, config)| config.mixtures) {
+            self.mixtures.mix(
+                self.dataset,
+                &self.indices[share.clone()],
+                &self.training,
+                &self.preprocessing,
+                self.augmentation,
+                self.seed,
+                epoch,
+                &mut self.images,
+            )?;
+        }
         let loss: Box<dyn Loss + '_> = match self.teacher {
             None => Box::new(
                 CrossEntropy::new(&self.labels, classes).with_label_smoothing(self.label_smoothing),

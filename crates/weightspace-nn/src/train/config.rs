@@ -73,6 +73,10 @@ pub struct DistillationConfig {
     /// Weight of the distances of feature maps ([`feature_maps`](super::feature_maps)) from the teacher's.
     #[serde(skip_serializing_if = "is_zero")]
     pub features: f64,
+    /// Show both networks mixtures of two images each ([`Mixtures`](crate::data::Mixtures)), which have no
+    /// labels: alpha is 1.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mixtures: bool,
 }
 
 fn is_zero(value: &f64) -> bool {
@@ -82,7 +86,7 @@ fn is_zero(value: &f64) -> bool {
 impl Default for DistillationConfig {
     /// Temperature 4, alpha 0.9.
     fn default() -> Self {
-        DistillationConfig { temperature: 4.0, alpha: 0.9, features: 0.0 }
+        DistillationConfig { temperature: 4.0, alpha: 0.9, features: 0.0, mixtures: false }
     }
 }
 
@@ -139,12 +143,12 @@ impl TrainConfig {
         if let Some(clip) = self.clip {
             require(clip.is_finite() && clip > 0.0, "clip", clip, "a finite number above 0")?;
         }
-        let Some(DistillationConfig { temperature, alpha, features }) = self.distillation else {
-            return Ok(());
-        };
+        let Some(distillation) = self.distillation else { return Ok(()) };
+        let DistillationConfig { temperature, alpha, features, mixtures } = distillation;
         let positive = temperature.is_finite() && temperature > 0.0;
         require(positive, "temperature", temperature, "a finite number above 0")?;
         require((0.0..=1.0).contains(&alpha), "alpha", alpha, "from 0 to 1")?;
+        require(!mixtures || alpha == 1.0, "alpha", alpha, "1 where images are mixed")?;
         let weighs = features.is_finite() && features >= 0.0;
         require(weighs, "features", features, "a finite number from 0 on")?;
         require(smoothing == 0.0, "label_smoothing", smoothing, "0 where a teacher is learnt from")

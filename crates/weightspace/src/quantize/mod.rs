@@ -129,19 +129,6 @@ pub fn compress(
     prepared.compress(header, options.target, progress)
 }
 
-/// Step of every layer's weight, by name, of the network quantised with a target of bytes.
-fn steps(
-    header: &Header,
-    original: &StateDict,
-    net: &Net,
-    images: Images<'_>,
-    options: &Options,
-    progress: Progress<'_>,
-) -> Result<BTreeMap<String, f32>, QuantizeError> {
-    let prepared = Prepared::new(original, Some(net), Some(images), options.preparation())?;
-    prepared.steps(header, options.target, progress)
-}
-
 /// The layers of a state dict of finite numbers; with a known architecture its batch normalisations
 /// are folded, if they are to be.
 ///

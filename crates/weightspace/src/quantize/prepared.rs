@@ -113,18 +113,6 @@ impl<'a> Prepared<'a> {
         Ok(self.codings(self.layers(header, target, progress)?))
     }
 
-    /// Step of every layer's weight, by name, of the network quantised to a target.
-    pub(super) fn steps(
-        &self,
-        header: &Header,
-        target: Target,
-        progress: Progress<'_>,
-    ) -> Result<BTreeMap<String, f32>, QuantizeError> {
-        let layers = self.layers(header, target, progress)?;
-        let names = self.folded.layers.iter().map(|layer| layer.weight.clone());
-        Ok(names.zip(layers.iter().map(|layer| layer.weight.scale)).collect())
-    }
-
     /// Share of the held-out training images that the network with these weights gets right.
     ///
     /// # Errors
@@ -172,7 +160,8 @@ impl<'a> Prepared<'a> {
         codings::all(self.original, self.net, &self.folded, layers)
     }
 
-    fn layers(
+    /// Every layer, quantised to a target.
+    pub(super) fn layers(
         &self,
         header: &Header,
         target: Target,
@@ -302,7 +291,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// Every tensor of the state dict with its coding.
-    fn codings(&self, layers: Vec<QuantizedLayer>) -> Vec<(String, Coding)> {
+    pub(super) fn codings(&self, layers: Vec<QuantizedLayer>) -> Vec<(String, Coding)> {
         let mut of_layers = BTreeMap::new();
         for (layer, result) in self.folded.layers.iter().zip(layers) {
             if let (Some(name), Some(bias)) = (&layer.bias, result.bias) {

@@ -8,12 +8,13 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use weightspace::predictor::TuningConfig;
+use weightspace::quantize::aware::{self, AwareConfig};
 use weightspace::subspace::Norms;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
 use weightspace_nn::schedule::{Milestones, Schedule, Span, Warmup};
-use weightspace_nn::train::{Selection, TrainConfig};
+use weightspace_nn::train::{DistillationConfig, Selection, TrainConfig};
 
 use self::predictor::PredictorFlags;
 use super::config::RunConfig;
@@ -99,10 +100,11 @@ struct LoopFlags {
 #[command(next_help_heading = "Options of the optimiser")]
 struct OptimizerFlags {
     /// sgd, adam, adamw, radam, ranger or muon, with PyTorch's settings where no flag says otherwise
-    /// [default: sgd --learning-rate 0.05 --momentum 0.9 --nesterov --weight-decay 5e-4]
+    /// [default: sgd --learning-rate 0.05 --momentum 0.9 --nesterov --weight-decay 5e-4, adam for what
+    /// becomes a file]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<String>,
-    /// Learning rate, the highest of the schedule
+    /// Learning rate, the highest of the schedule [default of --method quantize: 1 / sqrt(weights)]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Momentum of sgd and muon
@@ -129,7 +131,8 @@ struct OptimizerFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Options of distillation")]
 struct TeacherFlags {
-    /// Learn from the logits of this checkpoint or .wsp file [default for --method predictor: --init]
+    /// Learn from the logits of this checkpoint or .wsp file [default for --method quantize and
+    /// predictor: --init]
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
     /// Divide logits by this before they are compared [default: 4, for --method predictor 1]
@@ -142,6 +145,9 @@ struct TeacherFlags {
     /// [default: 0]
     #[arg(long, value_name = "X")]
     feature_weight: Option<f64>,
+    /// Show both networks mixtures of two images each; needs --alpha 1
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    mixtures: Option<bool>,
     /// Ask the teacher about noise, within this range on both sides of 0, and not about images [default
     /// range: 1]
     #[arg(long, value_name = "RANGE", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
@@ -154,7 +160,8 @@ struct SizeFlags {
     /// Largest size of the file [default: 50000 for quantize, none for predictor]
     #[arg(long, value_name = "N")]
     target_bytes: Option<u64>,
-    /// Steps of the grids in units of those that meet the target without training [default: 1]
+    /// With --method predictor, steps of the grids in units of those that meet the target without
+    /// training [default: 1]
     #[arg(long, value_name = "F")]
     step_factor: Option<f64>,
     /// Price of a bit, in squared steps, when a weight is rounded [default: 0.1]
@@ -252,7 +259,11 @@ impl Flags {
         config.predictor = config.predictor.take().filter(|_| method == "predictor");
         match method {
             "subspace" => drop(config.subspace.get_or_insert_default()),
-            "quantize" => drop(config.quantize.get_or_insert_default()),
+            "quantize" if config.quantize.is_none() => {
+                config.quantize = Some(AwareConfig::default());
+                // Its rate is known when the network is.
+                aware::set_training(&mut config.training, 0.0, DistillationConfig::default());
+            }
             "predictor" if config.predictor.is_none() => {
                 config.predictor = Some(TuningConfig::default());
                 predictor::set_training(&mut config.training);
@@ -328,13 +339,15 @@ impl TeacherFlags {
         fill(&mut config.noise_inputs, &self.noise_inputs);
         let range = config.noise_inputs.unwrap_or(1.0);
         ensure!(range.is_finite() && range > 0.0, "--noise-inputs {range}: not above 0");
-        let Self { temperature, alpha, feature_weight, .. } = self;
-        let given = temperature.or(*alpha).is_some() || feature_weight.is_some();
+        let Self { temperature, alpha, feature_weight, mixtures, .. } = self;
+        let given =
+            temperature.or(*alpha).is_some() || feature_weight.is_some() || mixtures.is_some();
         if given || is_taught(config) {
             let distillation = config.training.distillation.get_or_insert_default();
             set(&mut distillation.temperature, temperature);
             set(&mut distillation.alpha, alpha);
             set(&mut distillation.features, feature_weight);
+            set(&mut distillation.mixtures, mixtures);
             let both = distillation.features > 0.0 && config.noise_inputs.is_some();
             ensure!(!both, "--feature-weight and --noise-inputs: feature maps are those of images");
         }
@@ -342,9 +355,9 @@ impl TeacherFlags {
     }
 }
 
-/// Whether there is a network to learn from: a predictor has the original.
+/// Whether there is a network to learn from: what becomes a file of a network has the original.
 fn is_taught(config: &RunConfig) -> bool {
-    config.teacher.is_some() || config.predictor.is_some()
+    config.teacher.is_some() || config.predictor.is_some() || config.quantize.is_some()
 }
 
 /// Refuses settings of a teacher where there is none. Presets leave it to be named.
@@ -352,7 +365,7 @@ pub fn check_teacher(config: &RunConfig) -> anyhow::Result<()> {
     let given = config.training.distillation.is_some() || config.noise_inputs.is_some();
     ensure!(
         !given || is_taught(config),
-        "--temperature, --alpha, --feature-weight and --noise-inputs need a --teacher"
+        "--temperature, --alpha, --feature-weight, --mixtures and --noise-inputs need a --teacher"
     );
     Ok(())
 }
@@ -374,7 +387,7 @@ impl SizeFlags {
             return Ok(());
         };
         set(&mut aware.target_bytes, &self.target_bytes);
-        set(&mut aware.step_factor, &self.step_factor);
+        ensure!(self.step_factor.is_none(), "--step-factor needs --method predictor");
         set(&mut aware.rounding_price, &self.rounding_price);
         set(&mut aware.rate_price, &self.rate_price);
         Ok(())

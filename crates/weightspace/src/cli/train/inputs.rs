@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use weightspace::predictor::TuningPlan;
 use weightspace::quantize::Images;
-use weightspace::quantize::aware::AwarePlan;
+use weightspace::quantize::aware::{self, AwarePlan};
 use weightspace_core::container::{Header, Method};
 use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::arch::{self, ArchOptions};
@@ -82,8 +82,8 @@ impl Inputs {
             Some(path) => {
                 Some(teacher(path, |net, tensors| teaching(net, tensors, &config))?).unzip()
             }
-            // A predictor learns from the original.
-            None => match tensors.as_ref().filter(|_| config.predictor.is_some()) {
+            // What becomes a file of a network learns from it.
+            None => match tensors.as_ref().filter(|_| on_grid) {
                 Some(tensors) => (Some(teaching(&net, tensors, &config)?), None),
                 None => (None, None),
             },
@@ -107,7 +107,14 @@ impl Inputs {
             hashes,
             data_dir,
         };
-        if inputs.init.is_some() && inputs.start()?.is_folded(&inputs.net) {
+        if inputs.config.quantize.is_some() {
+            let training = &mut inputs.config.training;
+            training.freeze_statistics = true;
+            if training.optimizer.learning_rate() == 0.0 {
+                let rate = aware::learning_rate(&inputs.net);
+                training.optimizer = training.optimizer.with_learning_rate(rate);
+            }
+        } else if inputs.init.is_some() && inputs.start()?.is_folded(&inputs.net) {
             inputs.config.training.freeze_statistics = true;
             global.explain(
                 "the model's normalisations are folded: their statistics stay as they are",

@@ -214,7 +214,8 @@ impl Phases<'_, '_> {
         let tuning = size::tuning(bits, recipe.target_bytes);
         let plan = TuningPlan::new(net, header, weights, file, &tuning)?;
         let teacher = Engine::new(net, weights)?;
-        let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 };
+        let distillation =
+            DistillationConfig { temperature: 1.0, alpha: 1.0, ..DistillationConfig::default() };
         let adam = Adam { learning_rate: recipe.learning_rate, ..Adam::default() };
         let config = TrainConfig {
             epochs: recipe.epochs,

@@ -124,6 +124,7 @@ impl TuningPlan {
             rounding,
             loss,
             target_bits,
+            most_bits: target_bits,
         });
         let [matrices, vectors] = self.parts(config);
         let predicted =

@@ -4,14 +4,12 @@
 //! its bits (entropy-constrained quantisation, Chou et al. 1989); backward, its gradient is that of the rounded
 //! weight (Bengio et al. 2013) and of the bits of the file, whose price rises and falls with the distance to the target.
 //!
-//! Steps come from post-training quantisation to the same number of bytes, scaled so that training begins at that
-//! size. The start is the original's weights as they are when batch normalisations are folded, so that one step
-//! suits all channels of a layer. The normalisations themselves go on living: see [`equalise`].
+//! Training begins with what second-order rounding makes of the network for a file of the same size: its steps, its
+//! biases, and weights that are as near to the original's as they can be to be rounded to the same integers. Batch
+//! normalisations are folded, so that what is trained is exactly what the file holds.
 
 mod coder;
 mod config;
-mod equalise;
-mod file;
 mod parameterization;
 mod plan;
 mod rate;
@@ -20,10 +18,8 @@ mod rounding;
 
 pub(crate) use coder::bits as coder_bits;
 pub use config::AwareConfig;
-pub use equalise::equalise;
-pub use file::{Rounded, encode};
 pub use parameterization::QuantizationAware;
 pub use plan::AwarePlan;
 pub(crate) use plan::MARGIN;
-pub use recipe::{AwareError, AwareRecipe, Lesson, train};
+pub use recipe::{AwareError, AwareRecipe, Lesson, learning_rate, set_training, train};
 pub use rounding::{RatePrices, RoundedPart, Rounding, smallest_price};

@@ -1,56 +1,57 @@
 //! Rounded weights as the training loop sees them.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use weightspace_nn::Net;
 use weightspace_nn::optim::ParameterGroups;
 use weightspace_nn::train::Parameterization;
 
-use super::{AwareConfig, RatePrices, RoundedPart, Rounding};
+use super::Rounding;
 
-/// The largest magnitude of an integer in a file.
-const LARGEST: f32 = (1 << 24) as f32 - 1.0;
-
-/// Every weight is a coefficient; those of convolutions and linear layers are rounded.
+/// Every weight is a coefficient; those of convolutions and linear layers are counted in steps of their layer's grid
+/// and rounded. Optimisers that normalise gradients (Adam) then move all of them by the same part of a step.
 pub struct QuantizationAware {
     rounding: Rounding,
+    /// Step of every part that is rounded.
+    steps: Vec<f32>,
+    /// What is not trained.
+    constant: Vec<Range<usize>>,
     groups: ParameterGroups,
     initial: Vec<f32>,
 }
 
 impl QuantizationAware {
-    /// Around `weights` (in the order of [`Net::layout`]), with the steps of rounded tensors by name, which may have
-    /// `target_bits` together.
+    /// Around `weights` (in the order of [`Net::layout`]), with a step for every part that is rounded.
     ///
     /// # Panics
-    /// If there are not as many weights as the network has.
-    pub fn new(
+    /// If there are not as many weights as the network has, or steps as there are parts.
+    pub(super) fn new(
         net: &Net,
-        config: &AwareConfig,
-        steps: &BTreeMap<String, f32>,
-        target_bits: f64,
+        rounding: Rounding,
+        steps: Vec<f32>,
+        constant: Vec<Range<usize>>,
         weights: Vec<f32>,
     ) -> Self {
-        let layout = net.layout();
-        let groups = ParameterGroups::from_layout(&layout);
+        let groups = ParameterGroups::from_layout(&net.layout());
         assert_eq!(weights.len(), groups.len(), "weights of {}", net.arch());
-        let parts = layout.entries().iter().filter_map(|entry| {
-            let &step = steps.get(&entry.name)?;
-            let (name, range, shape) = (entry.name.clone(), entry.range(), entry.shape.clone());
-            Some(RoundedPart { name, range, shape, steps: vec![step], limit: LARGEST })
-        });
-        let (rounding, loss) = (config.rounding_price, config.rate_price);
-        let prices = RatePrices { rounding, loss, target_bits };
-        QuantizationAware {
-            rounding: Rounding::new(parts.collect(), prices),
-            groups,
-            initial: weights,
+        assert_eq!(steps.len(), rounding.parts().len(), "a step for every part");
+        let mut initial = weights;
+        for (part, step) in rounding.parts().iter().zip(&steps) {
+            initial[part.range.clone()].iter_mut().for_each(|weight| *weight /= step);
         }
+        QuantizationAware { rounding, steps, constant, groups, initial }
     }
 
-    /// How weights are rounded.
+    /// How coefficients are rounded.
     pub fn rounding(&self) -> &Rounding {
         &self.rounding
+    }
+
+    /// Multiplies what is rounded with its steps.
+    fn times_steps(&self, values: &mut [f32]) {
+        for (part, step) in self.rounding.parts().iter().zip(&self.steps) {
+            values[part.range.clone()].iter_mut().for_each(|value| *value *= step);
+        }
     }
 }
 
@@ -66,11 +67,16 @@ impl Parameterization for QuantizationAware {
     fn expand(&mut self, coefficients: &[f32], weights: &mut [f32]) {
         weights.copy_from_slice(coefficients);
         self.rounding.round(coefficients, weights);
+        self.times_steps(weights);
     }
 
     fn pullback(&mut self, coefficients: &[f32], weight_gradient: &[f32], gradient: &mut [f32]) {
         gradient.copy_from_slice(weight_gradient);
+        self.times_steps(gradient);
         self.rounding.add_gradient(coefficients, gradient);
+        for range in &self.constant {
+            gradient[range.clone()].fill(0.0);
+        }
     }
 
     fn memory(&self) -> Vec<f64> {

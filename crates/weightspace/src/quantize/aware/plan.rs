@@ -2,37 +2,55 @@
 
 use std::collections::BTreeMap;
 
-use weightspace_core::StateDict;
-use weightspace_core::container::Header;
+use weightspace_core::container::{self, Coding, Header, Quantized};
+use weightspace_core::{LayoutEntry, StateDict, Tensor};
 use weightspace_nn::ModelState;
 use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::net::Net;
 
-use super::file::{Rounded, encode};
-use super::{AwareConfig, QuantizationAware, Rounding, equalise, smallest_price};
-use crate::quantize::{self, Images, Options, Progress, QuantizeError, Target};
+use super::rate::Rate;
+use super::rounding::integers;
+use super::{
+    AwareConfig, QuantizationAware, RatePrices, RoundedPart, Rounding, coder_bits, smallest_price,
+};
+use crate::quantize::codings;
+use crate::quantize::fold::Folded;
+use crate::quantize::grid::round_vector;
+use crate::quantize::layer::QuantizedLayer;
+use crate::quantize::{Images, Preparation, Prepared, Progress, QuantizeError, Target};
 
 /// Part of the target that training aims for: it does not hit exactly.
 pub(crate) const MARGIN: f64 = 0.99;
 
-/// Smallest and largest scale of steps that is tried for a target, and times that this interval is halved, by its
-/// logarithm.
-const SCALES: (f64, f64) = (0.1, 2.0);
-const HALVINGS: usize = 10;
+/// Part of the target beyond which rounding itself is made coarser. Biases are rounded only in the file, and may
+/// differ by so much.
+const MOST: f64 = 0.997;
 
-/// What training begins with.
+/// The largest magnitude of an integer in a file.
+const LARGEST: f32 = (1 << 24) as f32 - 1.0;
+
+/// How far weights that second-order rounding moves are taken beyond where they are just so rounded: part of the
+/// way that is left to the middle.
+const BEYOND: f32 = 0.3;
+
+/// What training begins with: the network as second-order rounding leaves it.
 #[derive(Clone, Debug)]
 pub struct AwarePlan {
-    /// The original with one scale for all channels of a layer.
+    /// The weights of the folded network, each as near to the original's as it may be where it is still rounded to
+    /// second-order rounding's integer, and its biases.
     pub start: StateDict,
-    /// Step of every tensor that is rounded.
-    steps: BTreeMap<String, f32>,
-    /// What their integers may cost in the file.
-    target_bits: f64,
+    /// The original, of which a file has all tensors.
+    original: StateDict,
+    folded: Folded,
+    /// How second-order rounding stores every layer.
+    layers: Vec<QuantizedLayer>,
+    /// What integers of weights may cost in the file: training's aim, and at most.
+    aim_bits: f64,
+    most_bits: f64,
 }
 
 impl AwarePlan {
-    /// Finds steps by quantising the original after training to the target.
+    /// Rounds the original to the target.
     ///
     /// # Errors
     /// If the images do not fit the network, or the target cannot be reached.
@@ -45,77 +63,91 @@ impl AwarePlan {
         seed: u64,
         progress: Progress<'_>,
     ) -> Result<Self, QuantizeError> {
-        let target = Target::Bytes(config.target_bytes);
-        let options = Options { target, fold: true, calibrate: config.calibrate, seed };
-        let steps = quantize::steps(header, original, net, images, &options, progress)?;
-        let start = equalise(net, original)?;
-        let mut plan = AwarePlan { start, steps, target_bits: 1.0 };
-        plan.meet(net, header, config)?;
+        let preparation = Preparation { fold: true, calibrate: config.calibrate, seed };
+        let prepared = Prepared::new(original, Some(net), Some(images), preparation)?;
+        let target = config.target_bytes as f64;
+        let layers = prepared.layers(header, Target::Bytes((MARGIN * target) as u64), progress)?;
+        let file = container::encode(header, &prepared.codings(layers.clone()))?.len() as f64;
+        let mut plan = AwarePlan {
+            start: StateDict::new(),
+            original: original.clone(),
+            folded: prepared.folded().clone(),
+            layers,
+            aim_bits: 0.0,
+            most_bits: 0.0,
+        };
+        plan.start = plan.started(config.rounding_price as f32);
+        let of_layer =
+            |(name, layer): (&str, &QuantizedLayer)| (name.to_owned(), layer.weight.values.clone());
+        let integers = plan.named_layers().map(of_layer).collect();
+        let rest = 8.0 * file - coder_bits(&plan.parts(net), integers);
+        (plan.aim_bits, plan.most_bits) =
+            (8.0 * MARGIN * target - rest, 8.0 * MOST * target - rest);
         Ok(plan)
     }
 
-    /// Scales steps so that the start, rounded as in training, has the target's size, and finds what integers may
-    /// cost in the file: from the one in which all are 0.
-    fn meet(
-        &mut self,
-        net: &Net,
-        header: &Header,
-        config: &AwareConfig,
-    ) -> Result<(), QuantizeError> {
-        let state = ModelState::from_state_dict(net, &self.start);
-        let state = state.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
-        let of_scale = |scale: f64, weights: bool| -> Result<(Self, f64), QuantizeError> {
-            let scaled = |(name, step): (&String, &f32)| (name.clone(), step * scale as f32);
-            let plan = AwarePlan { steps: self.steps.iter().map(scaled).collect(), ..self.clone() };
-            let method = plan.parameterization(net, config, state.weights.clone());
-            let mut rounded = plan.rounded(&method, &state.weights, config.rounding_price);
-            if !weights {
-                rounded.values_mut().for_each(|tensor| tensor.integers.fill(0));
+    /// Layers by the name of their weight.
+    fn named_layers(&self) -> impl Iterator<Item = (&str, &QuantizedLayer)> {
+        self.folded.layers.iter().map(|layer| &layer.weight[..]).zip(&self.layers)
+    }
+
+    fn started(&self, price: f32) -> StateDict {
+        let mut start = self.folded.weights.clone();
+        for (layer, quantized) in self.folded.layers.iter().zip(&self.layers) {
+            if let Some(weight) = start.get(&layer.weight) {
+                let near = near(&weight.to_f32(), &quantized.weight, price);
+                let near = Tensor::from_f32(quantized.weight.shape.clone(), &near);
+                start.insert(layer.weight.clone(), near);
             }
-            let file = encode(net, header, &plan.start, &rounded, config.vector_bits)?;
-            Ok((plan, file.len() as f64))
+            if let (Some(name), Some(bias)) = (&layer.bias, &quantized.bias) {
+                let bias = Tensor::from_f32(bias.shape.clone(), &bias.dequantize());
+                start.insert(name.clone(), bias);
+            }
+        }
+        start
+    }
+
+    /// What is rounded, in steps.
+    fn parts(&self, net: &Net) -> Vec<RoundedPart> {
+        let names: BTreeMap<&str, &QuantizedLayer> = self.named_layers().collect();
+        let layout = net.layout();
+        let part = |entry: &LayoutEntry| {
+            names.contains_key(&entry.name[..]).then(|| RoundedPart {
+                name: entry.name.clone(),
+                range: entry.range(),
+                shape: entry.shape.clone(),
+                steps: vec![1.0],
+                limit: LARGEST,
+            })
         };
-        let target = MARGIN * config.target_bytes as f64;
-        let (_, rest) = of_scale(1.0, false)?;
-        if target <= rest {
-            let text = format!("a file without weights has {rest} bytes already");
-            return Err(QuantizeError::OutOfReach(text));
-        }
-        let (mut low, mut high) = SCALES;
-        for _ in 0..HALVINGS {
-            let middle = f64::sqrt(low * high);
-            match of_scale(middle, true)?.1 > target {
-                true => low = middle,
-                false => high = middle,
-            }
-        }
-        (*self, _) = of_scale(high * config.step_factor, true)?;
-        self.target_bits = 8.0 * (target - rest);
-        Ok(())
+        layout.entries().iter().filter_map(part).collect()
     }
 
     /// The parameterization of training.
+    ///
+    /// # Panics
+    /// If there are not as many weights as the network has.
     pub fn parameterization(
         &self,
         net: &Net,
         config: &AwareConfig,
         weights: Vec<f32>,
     ) -> QuantizationAware {
-        QuantizationAware::new(net, config, &self.steps, self.target_bits, weights)
-    }
-
-    fn rounded(
-        &self,
-        method: &QuantizationAware,
-        coefficients: &[f32],
-        price: f64,
-    ) -> BTreeMap<String, Rounded> {
-        let integers = method.rounding().integers(coefficients, price);
-        let tensors = integers.into_iter().map(|(name, integers)| {
-            let step = self.steps[&name];
-            (name, Rounded { step, integers })
-        });
-        tensors.collect()
+        let prices = RatePrices {
+            rounding: config.rounding_price,
+            loss: config.rate_price,
+            target_bits: self.aim_bits,
+            most_bits: self.most_bits,
+        };
+        let steps: BTreeMap<&str, f32> =
+            self.named_layers().map(|(name, layer)| (name, layer.weight.scale)).collect();
+        let parts = self.parts(net);
+        let steps = parts.iter().map(|part| steps[&part.name[..]]).collect();
+        let layout = net.layout();
+        let is_constant = |name: &String| self.folded.constants.contains_key(name);
+        let constant = layout.entries().iter().filter(|entry| is_constant(&entry.name));
+        let constant = constant.map(|entry| entry.range()).collect();
+        QuantizationAware::new(net, Rounding::new(parts, prices), steps, constant, weights)
     }
 
     /// The file of trained weights, at most as large as the target: rounded as in the last steps of training, of which
@@ -133,14 +165,104 @@ impl AwarePlan {
     ) -> Result<Vec<u8>, QuantizeError> {
         let method = self.parameterization(net, config, coefficients.to_vec());
         let state = ModelState { weights: coefficients.to_vec(), running: running.clone() };
-        let tensors = state.to_state_dict(net);
+        // Of the rounded tensors these are the coefficients, which are not used.
+        let folded = Folded { weights: state.to_state_dict(net), ..self.folded.clone() };
         let target = config.target_bytes;
         let price = Rounding::price_of(memory, config.rounding_price);
         let file = smallest_price(price, target, |price| {
-            let rounded = self.rounded(&method, coefficients, price);
-            encode(net, header, &tensors, &rounded, config.vector_bits)
+            let given =
+                self.codings(&folded.weights, method.rounding().integers(coefficients, price));
+            let codings = codings::all(&self.original, Some(net), &folded, given);
+            Ok::<_, QuantizeError>(container::encode(header, &codings)?)
         })?;
         let text = || format!("{target} bytes cannot be reached");
         file.ok_or_else(|| QuantizeError::OutOfReach(text()))
+    }
+
+    /// The layers' weights and biases, as second-order rounding would store them.
+    fn codings(
+        &self,
+        trained: &StateDict,
+        mut integers: BTreeMap<String, Vec<i32>>,
+    ) -> BTreeMap<String, Coding> {
+        let mut codings = BTreeMap::new();
+        for (layer, quantized) in self.folded.layers.iter().zip(&self.layers) {
+            if let Some(values) = integers.remove(&layer.weight) {
+                let weight = Quantized { values, ..quantized.weight.clone() };
+                codings.insert(layer.weight.clone(), Coding::Quantized(weight));
+            }
+            let bias = layer.bias.as_ref().and_then(|name| Some((name, trained.get(name)?)));
+            if let (Some((name, values)), Some(rounded)) = (bias, &quantized.bias) {
+                let bias = round_vector(&values.to_f32(), &rounded.shape, rounded.scale);
+                codings.insert(name.clone(), Coding::Quantized(bias));
+            }
+        }
+        codings
+    }
+}
+
+/// Every weight as near to where it was as it may be to be rounded as it has been, and a little beyond.
+fn near(weights: &[f32], rounded: &Quantized, price: f32) -> Vec<f32> {
+    const HALVINGS: usize = 10;
+    let rate = Rate::new(rounded.values.iter().copied());
+    let near = |(&weight, &integer): (&f32, &i32)| {
+        let (from, to) = (weight / rounded.scale, integer as f32);
+        let at = |share: f32| from + share * (to - from);
+        if rate.round(from, price) == to {
+            return from;
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..HALVINGS {
+            let middle = 0.5 * (low + high);
+            match rate.round(at(middle), price) == to {
+                true => high = middle,
+                false => low = middle,
+            }
+        }
+        at(high + BEYOND * (1.0 - high))
+    };
+    let mut in_steps: Vec<f32> = weights.iter().zip(&rounded.values).map(near).collect();
+    settle(&mut in_steps, rounded, price);
+    in_steps.iter().map(|value| value * rounded.scale).collect()
+}
+
+/// Training finds the price of bits from the values themselves, which is not quite that of the integers they are to
+/// become: what it would round otherwise is moved to its integer.
+fn settle(in_steps: &mut [f32], rounded: &Quantized, price: f32) {
+    const ROUNDS: usize = 8;
+    let part = RoundedPart {
+        name: String::new(),
+        range: 0..in_steps.len(),
+        shape: rounded.shape.clone(),
+        steps: vec![1.0],
+        limit: LARGEST,
+    };
+    let mut found = vec![0.0; in_steps.len()];
+    for _ in 0..ROUNDS {
+        integers(&part, in_steps, price, &mut found);
+        let pairs = in_steps.iter_mut().zip(found.iter().zip(&rounded.values));
+        let wrong = pairs.filter(|(_, (found, wanted))| **found != **wanted as f32);
+        if wrong.map(|(value, (_, &wanted))| *value = wanted as f32).count() == 0 {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_moved_no_farther_than_where_they_are_rounded_so() {
+        let values = vec![0, 1, -2, 0, 3, 1];
+        let rounded = Quantized { shape: vec![6], scale: 0.5, channel_exponents: None, values };
+        let weights = [0.1f32, 0.52, -0.6, 0.45, 1.5, -0.5];
+        let found = near(&weights, &rounded, 0.0);
+        assert_eq!((found[0], found[1], found[4]), (0.1, 0.52, 1.5));
+        for (&found, (&weight, &integer)) in found.iter().zip(weights.iter().zip(&rounded.values)) {
+            assert_eq!((found / 0.5).round() as i32, integer, "{weight} is rounded from {found}");
+        }
+        // To 1.5 steps, and 0.3 of the way from there to 2.
+        assert!((found[2] + 0.5 * 1.65).abs() < 1e-3, "{}", found[2]);
     }
 }

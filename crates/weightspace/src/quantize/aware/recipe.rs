@@ -4,7 +4,7 @@ use serde::Serialize;
 use weightspace_core::StateDict;
 use weightspace_core::container::Header;
 use weightspace_nn::data::Augmentation;
-use weightspace_nn::optim::{OptimizerConfig, Sgd};
+use weightspace_nn::optim::{Adam, OptimizerConfig};
 use weightspace_nn::schedule::Schedule;
 use weightspace_nn::train::{Classification, DistillationConfig, TrainConfig, TrainError, Trainer};
 use weightspace_nn::{Engine, ModelState, Net};
@@ -22,8 +22,8 @@ pub struct AwareRecipe {
     pub epochs: u32,
     /// Images of a batch.
     pub batch: usize,
-    /// The highest learning rate, of gradient descent with momentum.
-    pub learning_rate: f64,
+    /// The highest learning rate, of Adam; `None` for that of the network's size ([`learning_rate`]).
+    pub learning_rate: Option<f64>,
     /// Random changes of images.
     pub augmentation: Augmentation,
     /// How the teacher's logits and the labels count.
@@ -35,16 +35,14 @@ pub struct AwareRecipe {
 }
 
 impl Default for AwareRecipe {
-    /// A rate at which networks with normalisations and small ones without do well, and a third of the epochs with
-    /// which docs/results.md was measured.
     fn default() -> Self {
         AwareRecipe {
             grid: AwareConfig::default(),
             epochs: 10,
             batch: 128,
-            learning_rate: 0.01,
+            learning_rate: None,
             augmentation: Augmentation::default(),
-            distillation: DistillationConfig { temperature: 2.0, alpha: 0.9, features: 0.0 },
+            distillation: DistillationConfig::default(),
             held_out: 0,
             seed: 0,
         }
@@ -100,7 +98,8 @@ pub fn train(
     let start = ModelState::from_state_dict(net, &plan.start);
     let start = start.map_err(|_| QuantizeError::Needs("the network's own tensors"))?;
     let mut config = recipe.train_config();
-    config.freeze_statistics = start.is_folded(net);
+    let rate = recipe.learning_rate.unwrap_or_else(|| learning_rate(net));
+    set_training(&mut config, rate, recipe.distillation);
     let Images { train, preprocessing } = images;
     let task = Classification::new(net, train, preprocessing, recipe.held_out, &config)?
         .with_teacher(teacher, recipe.distillation)?;
@@ -120,16 +119,21 @@ impl AwareRecipe {
             batch: self.batch,
             seed: self.seed,
             augmentation: self.augmentation,
-            optimizer: OptimizerConfig::Sgd(Sgd {
-                learning_rate: self.learning_rate,
-                momentum: 0.9,
-                nesterov: true,
-                weight_decay: 0.0,
-                ..Sgd::default()
-            }),
-            schedule: Schedule::Cosine { minimum: 0.0, warmup: None },
-            distillation: Some(self.distillation),
             ..TrainConfig::default()
         }
     }
+}
+
+/// The learning rate at which a step of Adam moves all weights together, by the root of the sum of squares, about as far as one
+/// step of the grid.
+pub fn learning_rate(net: &Net) -> f64 {
+    1.0 / (net.parameter_count().max(1) as f64).sqrt()
+}
+
+/// Sets what training on a grid needs: Adam, whose rate falls to 0 from this one, and normalisations as they are.
+pub fn set_training(training: &mut TrainConfig, rate: f64, distillation: DistillationConfig) {
+    training.optimizer = OptimizerConfig::Adam(Adam { learning_rate: rate, ..Adam::default() });
+    training.schedule = Schedule::Cosine { minimum: 0.0, warmup: None };
+    training.distillation = Some(distillation);
+    training.freeze_statistics = true;
 }

@@ -53,19 +53,22 @@ pub struct RatePrices {
     pub rounding: f64,
     /// Price in the loss of one bit for every value, where all parts together cost the target.
     pub loss: f64,
-    /// What all parts may cost together in the file.
+    /// What all parts are to cost together in the file.
     pub target_bits: f64,
+    /// What they may cost at most: beyond it the price when a value is rounded rises.
+    pub most_bits: f64,
 }
 
 impl RatePrices {
     /// Bits cost nothing: rounding is to nearest.
-    pub const NONE: RatePrices = RatePrices { rounding: 0.0, loss: 0.0, target_bits: 1.0 };
+    pub const NONE: RatePrices =
+        RatePrices { rounding: 0.0, loss: 0.0, target_bits: 1.0, most_bits: 1.0 };
 }
 
 /// Rounds parts of a vector to whole steps.
 ///
 /// An integer is chosen for the least of squared error and price of its bits. That price rises where all integers together are
-/// larger than the target, so that what is trained is what the file will hold; that of bits in the loss rises and falls
+/// larger than they may be, so that what is trained is what the file will hold; that of bits in the loss rises and falls
 /// with the distance to the target at the least price.
 #[derive(Clone, Debug)]
 pub struct Rounding {
@@ -161,7 +164,7 @@ impl Rounding {
         if self.steps.is_multiple_of(MEASURED_EVERY) {
             let coded = |price| coder::bits(&self.parts, self.integers(values, price));
             let share = coded(self.prices.rounding) / bits.max(1.0);
-            let fits = |price| coded(price) <= self.prices.target_bits;
+            let fits = |price| coded(price) <= self.prices.most_bits;
             let price = least_price(self.prices.rounding, self.price, fits);
             (self.coded_share, self.price) = (share, price);
         }
@@ -183,9 +186,17 @@ impl Rounding {
     }
 }
 
+/// Passes of [`integers`] at most.
+const PASSES: usize = 8;
+
 /// Writes a part's integers, and returns what they cost. That follows from how often they occur, and this from
-/// what they cost: twice is enough.
-fn integers(part: &RoundedPart, values: &[f32], price: f32, rounded: &mut [f32]) -> Rate {
+/// what they cost: pass by pass, until none changes.
+pub(super) fn integers(
+    part: &RoundedPart,
+    values: &[f32],
+    price: f32,
+    rounded: &mut [f32],
+) -> Rate {
     let in_steps: Vec<f32> = part
         .rows(values)
         .flat_map(|(row, step)| {
@@ -194,9 +205,15 @@ fn integers(part: &RoundedPart, values: &[f32], price: f32, rounded: &mut [f32])
         })
         .collect();
     let mut rate = Rate::new(in_steps.iter().map(|value| value.round() as i32));
-    for _ in 0..2 {
+    for pass in 0..PASSES {
+        let mut changed = pass == 0;
         for (rounded, &value) in rounded.iter_mut().zip(&in_steps) {
-            *rounded = rate.round(value, price).clamp(-part.limit, part.limit);
+            let integer = rate.round(value, price).clamp(-part.limit, part.limit);
+            changed |= *rounded != integer;
+            *rounded = integer;
+        }
+        if !changed {
+            break;
         }
         rate = Rate::new(rounded.iter().map(|&integer| integer as i32));
     }

@@ -79,7 +79,7 @@ impl PredictorFlags {
 pub(super) fn set_training(training: &mut TrainConfig) {
     training.optimizer = OptimizerConfig::Adam(Adam { learning_rate: 1e-4, ..Adam::default() });
     training.schedule = Schedule::Cosine { minimum: 0.0, warmup: None };
-    training.distillation =
-        Some(DistillationConfig { temperature: 1.0, alpha: 1.0, features: 0.0 });
+    let default = DistillationConfig::default();
+    training.distillation = Some(DistillationConfig { temperature: 1.0, alpha: 1.0, ..default });
     training.freeze_statistics = true;
 }
