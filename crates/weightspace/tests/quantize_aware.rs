@@ -179,6 +179,9 @@ fn what_cannot_be_is_refused() {
         ("--arch zoo-cnn --method quantize", "needs a network to begin with"),
         ("--arch zoo-cnn --target-bytes 3000", "needs --method quantize"),
         ("--init MODEL --method quantize --target-bytes 100", "cannot be reached"),
+        ("--init MODEL --method quantize --step-factor 2", "needs --method predictor"),
+        ("--init MODEL --method quantize --mixtures", "1 where images are mixed"),
+        ("--arch zoo-cnn --mixtures --alpha 1", "need a --teacher"),
     ] {
         let line = format!("train --data digits --preprocessing unit-pad28 --dry-run {line}")
             .replace("MODEL", &cnn().display().to_string());

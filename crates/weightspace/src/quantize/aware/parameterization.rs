@@ -37,7 +37,9 @@ impl QuantizationAware {
         assert_eq!(steps.len(), rounding.parts().len(), "a step for every part");
         let mut initial = weights;
         for (part, step) in rounding.parts().iter().zip(&steps) {
-            initial[part.range.clone()].iter_mut().for_each(|weight| *weight /= step);
+            // A layer of zeros has no step.
+            let per_step = if *step > 0.0 { step.recip() } else { 0.0 };
+            initial[part.range.clone()].iter_mut().for_each(|weight| *weight *= per_step);
         }
         QuantizationAware { rounding, steps, constant, groups, initial }
     }
