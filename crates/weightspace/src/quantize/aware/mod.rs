@@ -4,8 +4,9 @@
 //! its bits (entropy-constrained quantisation, Chou et al. 1989); backward, its gradient is that of the rounded
 //! weight (Bengio et al. 2013) and of the bits of the file, whose price rises and falls with the distance to the target.
 //!
-//! Training begins with the file that second-order rounding makes of the network for the same size: its steps, its integers,
-//! its biases. Batch normalisations are folded, so that what is trained is exactly what the file holds.
+//! Training begins with what second-order rounding makes of the network for a file of the same size: its steps, its
+//! biases, and weights that are as near to the original's as they can be to be rounded to the same integers. Batch
+//! normalisations are folded, so that what is trained is exactly what the file holds.
 
 mod coder;
 mod config;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use weightspace_core::container::{self, Coding, Header, Quantized};
-use weightspace_core::{LayoutEntry, StateDict};
+use weightspace_core::{LayoutEntry, StateDict, Tensor};
 use weightspace_nn::ModelState;
 use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::net::Net;
 
+use super::rate::Rate;
+use super::rounding::integers;
 use super::{
     AwareConfig, QuantizationAware, RatePrices, RoundedPart, Rounding, coder_bits, smallest_price,
 };
@@ -15,7 +17,6 @@ use crate::quantize::codings;
 use crate::quantize::fold::Folded;
 use crate::quantize::grid::round_vector;
 use crate::quantize::layer::QuantizedLayer;
-use crate::quantize::layerwise::store;
 use crate::quantize::{Images, Preparation, Prepared, Progress, QuantizeError, Target};
 
 /// Part of the target that training aims for: it does not hit exactly.
@@ -28,10 +29,15 @@ const MOST: f64 = 0.997;
 /// The largest magnitude of an integer in a file.
 const LARGEST: f32 = (1 << 24) as f32 - 1.0;
 
+/// How far weights that second-order rounding moves are taken beyond where they are just so rounded: part of the
+/// way that is left to the middle.
+const BEYOND: f32 = 0.3;
+
 /// What training begins with: the network as second-order rounding leaves it.
 #[derive(Clone, Debug)]
 pub struct AwarePlan {
-    /// The network that is in second-order rounding's file.
+    /// The weights of the folded network, each as near to the original's as it may be where it is still rounded to
+    /// second-order rounding's integer, and its biases.
     pub start: StateDict,
     /// The original, of which a file has all tensors.
     original: StateDict,
@@ -70,7 +76,7 @@ impl AwarePlan {
             aim_bits: 0.0,
             most_bits: 0.0,
         };
-        plan.start = plan.started();
+        plan.start = plan.started(config.rounding_price as f32);
         let of_layer =
             |(name, layer): (&str, &QuantizedLayer)| (name.to_owned(), layer.weight.values.clone());
         let integers = plan.named_layers().map(of_layer).collect();
@@ -85,10 +91,18 @@ impl AwarePlan {
         self.folded.layers.iter().map(|layer| &layer.weight[..]).zip(&self.layers)
     }
 
-    fn started(&self) -> StateDict {
+    fn started(&self, price: f32) -> StateDict {
         let mut start = self.folded.weights.clone();
         for (layer, quantized) in self.folded.layers.iter().zip(&self.layers) {
-            store(&mut start, layer, quantized);
+            if let Some(weight) = start.get(&layer.weight) {
+                let near = near(&weight.to_f32(), &quantized.weight, price);
+                let near = Tensor::from_f32(quantized.weight.shape.clone(), &near);
+                start.insert(layer.weight.clone(), near);
+            }
+            if let (Some(name), Some(bias)) = (&layer.bias, &quantized.bias) {
+                let bias = Tensor::from_f32(bias.shape.clone(), &bias.dequantize());
+                start.insert(name.clone(), bias);
+            }
         }
         start
     }
@@ -184,5 +198,71 @@ impl AwarePlan {
             }
         }
         codings
+    }
+}
+
+/// Every weight as near to where it was as it may be to be rounded as it has been, and a little beyond.
+fn near(weights: &[f32], rounded: &Quantized, price: f32) -> Vec<f32> {
+    const HALVINGS: usize = 10;
+    let rate = Rate::new(rounded.values.iter().copied());
+    let near = |(&weight, &integer): (&f32, &i32)| {
+        let (from, to) = (weight / rounded.scale, integer as f32);
+        let at = |share: f32| from + share * (to - from);
+        if rate.round(from, price) == to {
+            return from;
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..HALVINGS {
+            let middle = 0.5 * (low + high);
+            match rate.round(at(middle), price) == to {
+                true => high = middle,
+                false => low = middle,
+            }
+        }
+        at(high + BEYOND * (1.0 - high))
+    };
+    let mut in_steps: Vec<f32> = weights.iter().zip(&rounded.values).map(near).collect();
+    settle(&mut in_steps, rounded, price);
+    in_steps.iter().map(|value| value * rounded.scale).collect()
+}
+
+/// Training finds the price of bits from the values themselves, which is not quite that of the integers they are to
+/// become: what it would round otherwise is moved to its integer.
+fn settle(in_steps: &mut [f32], rounded: &Quantized, price: f32) {
+    const ROUNDS: usize = 8;
+    let part = RoundedPart {
+        name: String::new(),
+        range: 0..in_steps.len(),
+        shape: rounded.shape.clone(),
+        steps: vec![1.0],
+        limit: LARGEST,
+    };
+    let mut found = vec![0.0; in_steps.len()];
+    for _ in 0..ROUNDS {
+        integers(&part, in_steps, price, &mut found);
+        let pairs = in_steps.iter_mut().zip(found.iter().zip(&rounded.values));
+        let wrong = pairs.filter(|(_, (found, wanted))| **found != **wanted as f32);
+        if wrong.map(|(value, (_, &wanted))| *value = wanted as f32).count() == 0 {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_moved_no_farther_than_where_they_are_rounded_so() {
+        let values = vec![0, 1, -2, 0, 3, 1];
+        let rounded = Quantized { shape: vec![6], scale: 0.5, channel_exponents: None, values };
+        let weights = [0.1f32, 0.52, -0.6, 0.45, 1.5, -0.5];
+        let found = near(&weights, &rounded, 0.0);
+        assert_eq!((found[0], found[1], found[4]), (0.1, 0.52, 1.5));
+        for (&found, (&weight, &integer)) in found.iter().zip(weights.iter().zip(&rounded.values)) {
+            assert_eq!((found / 0.5).round() as i32, integer, "{weight} is rounded from {found}");
+        }
+        // To 1.5 steps, and 0.3 of the way from there to 2.
+        assert!((found[2] + 0.5 * 1.65).abs() < 1e-3, "{}", found[2]);
     }
 }

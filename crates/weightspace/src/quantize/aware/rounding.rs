@@ -191,7 +191,12 @@ const PASSES: usize = 8;
 
 /// Writes a part's integers, and returns what they cost. That follows from how often they occur, and this from
 /// what they cost: pass by pass, until none changes.
-fn integers(part: &RoundedPart, values: &[f32], price: f32, rounded: &mut [f32]) -> Rate {
+pub(super) fn integers(
+    part: &RoundedPart,
+    values: &[f32],
+    price: f32,
+    rounded: &mut [f32],
+) -> Rate {
     let in_steps: Vec<f32> = part
         .rows(values)
         .flat_map(|(row, step)| {
