@@ -204,6 +204,10 @@ impl AwarePlan {
 /// Every weight as near to where it was as it may be to be rounded as it has been, and a little beyond.
 fn near(weights: &[f32], rounded: &Quantized, price: f32) -> Vec<f32> {
     const HALVINGS: usize = 10;
+    if rounded.scale <= 0.0 {
+        // A layer of zeros has no step.
+        return weights.to_vec();
+    }
     let rate = Rate::new(rounded.values.iter().copied());
     let near = |(&weight, &integer): (&f32, &i32)| {
         let (from, to) = (weight / rounded.scale, integer as f32);
@@ -262,6 +266,8 @@ mod tests {
         for (&found, (&weight, &integer)) in found.iter().zip(weights.iter().zip(&rounded.values)) {
             assert_eq!((found / 0.5).round() as i32, integer, "{weight} is rounded from {found}");
         }
+        let zeros = Quantized { scale: 0.0, values: vec![0; 6], ..rounded.clone() };
+        assert_eq!(near(&[0.0; 6], &zeros, 0.1), [0.0; 6]);
         // To 1.5 steps, and 0.3 of the way from there to 2.
         assert!((found[2] + 0.5 * 1.65).abs() < 1e-3, "{}", found[2]);
     }
