@@ -124,7 +124,7 @@ impl TuningPlan {
             rounding,
             loss,
             target_bits,
-            most_bits: target_bits,
+            allowed_bits: [MARGIN * target_bits, target_bits],
         });
         let [matrices, vectors] = self.parts(config);
         let predicted =

@@ -22,9 +22,9 @@ use crate::quantize::{Images, Preparation, Prepared, Progress, QuantizeError, Ta
 /// Part of the target that training aims for: it does not hit exactly.
 pub(crate) const MARGIN: f64 = 0.99;
 
-/// Part of the target beyond which rounding itself is made coarser. Biases are rounded only in the file, and may
-/// differ by so much.
-const MOST: f64 = 0.997;
+/// Parts of the target between which the integers are kept by rounding them more finely or coarsely. Biases are
+/// rounded only in the file, and may differ by what is left.
+const ALLOWED: [f64; 2] = [0.993, 0.997];
 
 /// The largest magnitude of an integer in a file.
 const LARGEST: f32 = (1 << 24) as f32 - 1.0;
@@ -44,9 +44,9 @@ pub struct AwarePlan {
     folded: Folded,
     /// How second-order rounding stores every layer.
     layers: Vec<QuantizedLayer>,
-    /// What integers of weights may cost in the file: training's aim, and at most.
+    /// What integers of weights may cost in the file: training's aim, at least and at most.
     aim_bits: f64,
-    most_bits: f64,
+    allowed_bits: [f64; 2],
 }
 
 impl AwarePlan {
@@ -74,15 +74,15 @@ impl AwarePlan {
             folded: prepared.folded().clone(),
             layers,
             aim_bits: 0.0,
-            most_bits: 0.0,
+            allowed_bits: [0.0; 2],
         };
         plan.start = plan.started(config.rounding_price as f32);
         let of_layer =
             |(name, layer): (&str, &QuantizedLayer)| (name.to_owned(), layer.weight.values.clone());
         let integers = plan.named_layers().map(of_layer).collect();
         let rest = 8.0 * file - coder_bits(&plan.parts(net), integers);
-        (plan.aim_bits, plan.most_bits) =
-            (8.0 * MARGIN * target - rest, 8.0 * MOST * target - rest);
+        let bits = |part: f64| 8.0 * part * target - rest;
+        (plan.aim_bits, plan.allowed_bits) = (bits(MARGIN), ALLOWED.map(bits));
         Ok(plan)
     }
 
@@ -137,7 +137,7 @@ impl AwarePlan {
             rounding: config.rounding_price,
             loss: config.rate_price,
             target_bits: self.aim_bits,
-            most_bits: self.most_bits,
+            allowed_bits: self.allowed_bits,
         };
         let steps: BTreeMap<&str, f32> =
             self.named_layers().map(|(name, layer)| (name, layer.weight.scale)).collect();

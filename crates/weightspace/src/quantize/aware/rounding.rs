@@ -15,9 +15,12 @@ const MOST_FOLDS: f64 = 4.0;
 /// Steps of training between two measurements of what the file's coder makes of the integers.
 const MEASURED_EVERY: u64 = 100;
 
-/// Times that the price of a bit is raised or halved to meet a target: for a file, and in training.
+/// Times that another price of a bit is tried to meet a target: for a file, and in training.
 const ROUNDS: usize = 12;
 const TRAINING_ROUNDS: usize = 8;
+
+/// Ratio of two prices that are tried one after the other in training.
+const PRICE_STEP: f64 = 1.1;
 
 /// Part of a vector that is rounded, of rows of equal length.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,28 +51,28 @@ impl RoundedPart {
 /// What bits are to cost in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePrices {
-    /// Price of a bit, in squared steps, when a value is rounded: the least, at which the excess over the target is
-    /// measured.
+    /// Price of a bit, in squared steps, when a value is rounded: that of the beginning, at which the excess over
+    /// the target is measured.
     pub rounding: f64,
     /// Price in the loss of one bit for every value, where all parts together cost the target.
     pub loss: f64,
     /// What all parts are to cost together in the file.
     pub target_bits: f64,
-    /// What they may cost at most: beyond it the price when a value is rounded rises.
-    pub most_bits: f64,
+    /// What they may cost at least and at most: beyond it the price when a value is rounded falls or rises.
+    pub allowed_bits: [f64; 2],
 }
 
 impl RatePrices {
     /// Bits cost nothing: rounding is to nearest.
     pub const NONE: RatePrices =
-        RatePrices { rounding: 0.0, loss: 0.0, target_bits: 1.0, most_bits: 1.0 };
+        RatePrices { rounding: 0.0, loss: 0.0, target_bits: 1.0, allowed_bits: [1.0; 2] };
 }
 
 /// Rounds parts of a vector to whole steps.
 ///
 /// An integer is chosen for the least of squared error and price of its bits. That price rises where all integers together are
-/// larger than they may be, so that what is trained is what the file will hold; that of bits in the loss rises and falls
-/// with the distance to the target at the least price.
+/// larger than they may be, so that what is trained is what the file will hold, and falls where they are smaller; that of
+/// bits in the loss rises and falls with the distance to the target at the price of the beginning.
 #[derive(Clone, Debug)]
 pub struct Rounding {
     parts: Vec<RoundedPart>,
@@ -164,9 +167,8 @@ impl Rounding {
         if self.steps.is_multiple_of(MEASURED_EVERY) {
             let coded = |price| coder::bits(&self.parts, self.integers(values, price));
             let share = coded(self.prices.rounding) / bits.max(1.0);
-            let fits = |price| coded(price) <= self.prices.most_bits;
-            let price = least_price(self.prices.rounding, self.price, fits);
-            (self.coded_share, self.price) = (share, price);
+            (self.coded_share, self.price) =
+                (share, price_for(self.price, self.prices.allowed_bits, coded));
         }
         self.steps += 1;
         let excess = self.coded_share * bits / self.prices.target_bits - 1.0;
@@ -220,25 +222,26 @@ pub(super) fn integers(
     rate
 }
 
-/// About the least price, from `least` on upwards, at which something fits; one that is `near` it is tried first.
-fn least_price(least: f64, near: f64, fits: impl Fn(f64) -> bool) -> f64 {
-    if fits(least) {
-        return least;
-    }
-    let (mut low, mut high, mut price) = (least, None, near.max(1.1 * least));
+/// A price at which values cost what is allowed, near to one that was right the last time, or as far towards it as a
+/// few steps lead.
+fn price_for(near: f64, [least, most]: [f64; 2], cost: impl Fn(f64) -> f64) -> f64 {
+    let (mut too_low, mut too_high, mut price) = (None, None, near);
     for _ in 0..TRAINING_ROUNDS {
-        match fits(price) {
-            true => high = Some(price),
-            false => low = price,
+        match cost(price) {
+            bits if bits > most => too_low = Some(price),
+            bits if bits < least => too_high = Some(price),
+            _ => return price,
         }
-        price = match high {
+        price = match (too_low, too_high) {
+            (Some(low), Some(high)) => 0.5 * (low + high),
             // Prices change little from one measurement to the next.
-            Some(high) if high > 1.5 * low => high / 1.3,
-            Some(high) => 0.5 * (low + high),
-            None => 1.3 * price,
+            (Some(low), None) => PRICE_STEP * low + 1e-3,
+            (None, Some(high)) => high / PRICE_STEP,
+            (None, None) => unreachable!("one of both was just set"),
         };
     }
-    high.unwrap_or(price)
+    // Rather too small than too large.
+    too_high.unwrap_or(price)
 }
 
 /// The first file of at most so many bytes, by the price of a bit in squared steps at which `file` rounds: from
@@ -266,4 +269,22 @@ pub fn smallest_price<E>(
         }
     }
     Ok(fits(&best).then_some(best))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_price_goes_where_the_size_is_allowed() {
+        let cost = |price: f64| 100.0 / (1.0 + price);
+        for (near, allowed) in [(0.1, [80.0, 81.0]), (1.0, [80.0, 81.0]), (0.24, [80.0, 81.0])] {
+            let price = price_for(near, allowed, cost);
+            // From far away some measurements are needed.
+            let price = (0..8).fold(price, |price, _| price_for(price, allowed, cost));
+            assert!((80.0..=81.0).contains(&cost(price)), "from {near}: {price}");
+        }
+        assert_eq!(price_for(0.24, [80.0, 81.0], cost), 0.24);
+        assert!(price_for(0.0, [0.0, 90.0], cost) > 0.0);
+    }
 }
