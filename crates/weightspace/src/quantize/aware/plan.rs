@@ -66,7 +66,14 @@ impl AwarePlan {
         let preparation = Preparation { fold: true, calibrate: config.calibrate, seed };
         let prepared = Prepared::new(original, Some(net), Some(images), preparation)?;
         let target = config.target_bytes as f64;
-        let layers = prepared.layers(header, Target::Bytes((MARGIN * target) as u64), progress)?;
+        let begin = Target::Bytes((MARGIN * target) as u64);
+        let layers = prepared.layers(header, begin, progress).map_err(|error| match error {
+            QuantizeError::OutOfReach(why) => QuantizeError::OutOfReach(format!(
+                "{} bytes cannot be reached: training begins with {MARGIN} of it, and {why}",
+                config.target_bytes
+            )),
+            other => other,
+        })?;
         let file = container::encode(header, &prepared.codings(layers.clone()))?.len() as f64;
         let mut plan = AwarePlan {
             start: StateDict::new(),

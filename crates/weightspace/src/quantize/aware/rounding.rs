@@ -9,8 +9,14 @@ use super::rate::Rate;
 /// How fast the price of a bit rises with the excess over the target: e-fold for every 1/50 of it.
 const URGENCY: f64 = 50.0;
 
-/// The price of a bit is at most so many e-folds from where the file has its target size.
+/// At most by so many e-folds.
 const MOST_FOLDS: f64 = 4.0;
+
+/// How fast the price of a bit follows an excess that lasts: e-fold for every 100 steps of 1/50 of it.
+const IMPATIENCE: f64 = 0.5;
+
+/// At most by so many e-folds: what a bit is worth differs by orders of magnitude from task to task.
+const MOST_LASTING_FOLDS: f64 = 6.0;
 
 /// Steps of training between two measurements of what the file's coder makes of the integers.
 const MEASURED_EVERY: u64 = 100;
@@ -72,7 +78,7 @@ impl RatePrices {
 ///
 /// An integer is chosen for the least of squared error and price of its bits. That price rises where all integers together are
 /// larger than they may be, so that what is trained is what the file will hold, and falls where they are smaller; that of
-/// bits in the loss rises and falls with the distance to the target at the price of the beginning.
+/// bits in the loss rises and falls with the distance to the target at the price of the beginning, at once and in the long run.
 #[derive(Clone, Debug)]
 pub struct Rounding {
     parts: Vec<RoundedPart>,
@@ -85,13 +91,23 @@ pub struct Rounding {
     coded_share: f64,
     /// Price of a bit, in squared steps, at which the integers had the target's size when that was last measured.
     price: f64,
+    /// E-folds by which the price in the loss follows the excess of all steps so far.
+    folds: f64,
 }
 
 impl Rounding {
     /// Of these parts.
     pub fn new(parts: Vec<RoundedPart>, prices: RatePrices) -> Self {
         let rates = parts.iter().map(|_| Rate::new([].into_iter())).collect();
-        Rounding { parts, rates, prices, steps: 0, coded_share: 1.0, price: prices.rounding }
+        Rounding {
+            parts,
+            rates,
+            prices,
+            steps: 0,
+            coded_share: 1.0,
+            price: prices.rounding,
+            folds: 0.0,
+        }
     }
 
     /// The parts.
@@ -147,13 +163,14 @@ impl Rounding {
 
     /// What [`remember`](Self::remember) takes: steps so far, and what was measured.
     pub fn memory(&self) -> Vec<f64> {
-        vec![self.steps as f64, self.coded_share, self.price]
+        vec![self.steps as f64, self.coded_share, self.price, self.folds]
     }
 
     /// Continues where another left off.
     pub fn remember(&mut self, memory: &[f64]) {
-        if let &[steps, coded_share, price] = memory {
-            (self.steps, self.coded_share, self.price) = (steps as u64, coded_share, price);
+        if let &[steps, coded_share, price, folds] = memory {
+            (self.steps, self.coded_share) = (steps as u64, coded_share);
+            (self.price, self.folds) = (price, folds);
         }
     }
 
@@ -172,7 +189,9 @@ impl Rounding {
         }
         self.steps += 1;
         let excess = self.coded_share * bits / self.prices.target_bits - 1.0;
-        let folds = (URGENCY * excess).clamp(-MOST_FOLDS, MOST_FOLDS);
+        self.folds =
+            (self.folds + IMPATIENCE * excess).clamp(-MOST_LASTING_FOLDS, MOST_LASTING_FOLDS);
+        let folds = self.folds + (URGENCY * excess).clamp(-MOST_FOLDS, MOST_FOLDS);
         let price = self.prices.loss / count.max(1) as f64 * folds.exp();
         for (part, rate) in self.parts.iter().zip(&self.rates) {
             let own = gradient[part.range.clone()].chunks_mut(part.row_len());

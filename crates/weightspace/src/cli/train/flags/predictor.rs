@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use weightspace::predictor::Others;
-use weightspace_nn::optim::{Adam, OptimizerConfig};
-use weightspace_nn::schedule::Schedule;
+use weightspace::quantize::aware;
 use weightspace_nn::train::{DistillationConfig, TrainConfig};
 
 use super::{RunConfig, fill, set};
@@ -77,9 +76,7 @@ impl PredictorFlags {
 /// How a predictor is trained where no flag says otherwise: Adam on a cosine, by the teacher alone, with
 /// the statistics of the original.
 pub(super) fn set_training(training: &mut TrainConfig) {
-    training.optimizer = OptimizerConfig::Adam(Adam { learning_rate: 1e-4, ..Adam::default() });
-    training.schedule = Schedule::Cosine { minimum: 0.0, warmup: None };
     let default = DistillationConfig::default();
-    training.distillation = Some(DistillationConfig { temperature: 1.0, alpha: 1.0, ..default });
-    training.freeze_statistics = true;
+    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, ..default };
+    aware::set_training(training, 1e-4, distillation);
 }
