@@ -8,10 +8,10 @@ use anyhow::{Context, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weightspace::predictor::TuningConfig;
-use weightspace::quantize::aware::AwareConfig;
+use weightspace::quantize::aware::{self, AwareConfig};
 use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::init::Initialisation;
-use weightspace_nn::train::TrainConfig;
+use weightspace_nn::train::{DistillationConfig, TrainConfig};
 
 /// Larger configuration files and records of runs are taken for something else.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -68,9 +68,42 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Reads a TOML file; what it leaves out has its default.
+    /// Reads a TOML file; what it leaves out has its default, which the method knows for training.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        read_toml(path)
+        let text = read_text(path)?;
+        let mut config: RunConfig = parse_toml(path, &text)?;
+        let given: toml::Table = parse_toml(path, &text)?;
+        let says =
+            |name| given.get("training").is_some_and(|training| training.get(name).is_some());
+        let said = config.training.clone();
+        config.set_training_of_method();
+        let training = &mut config.training;
+        if says("optimizer") {
+            training.optimizer = said.optimizer;
+        }
+        if says("schedule") {
+            training.schedule = said.schedule;
+        }
+        if says("distillation") {
+            training.distillation = said.distillation;
+        }
+        if says("freeze_statistics") {
+            training.freeze_statistics = said.freeze_statistics;
+        }
+        Ok(config)
+    }
+
+    /// Sets how the method is trained where nothing else is said, if it differs from other training.
+    pub fn set_training_of_method(&mut self) {
+        let default = DistillationConfig::default();
+        if self.quantize.is_some() {
+            // Its rate is known when the network is.
+            aware::set_training(&mut self.training, 0.0, default);
+        } else if self.predictor.is_some() {
+            // By the teacher alone: what a predictor lacks, the teacher has.
+            let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, ..default };
+            aware::set_training(&mut self.training, 1e-4, distillation);
+        }
     }
 
     /// As TOML, which [`read`](Self::read) reads.
@@ -81,8 +114,11 @@ impl RunConfig {
 
 /// Reads a small TOML file.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = read_text(path)?;
-    toml::from_str(&text).map_err(|error| {
+    parse_toml(path, &read_text(path)?)
+}
+
+fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<T> {
+    toml::from_str(text).map_err(|error| {
         // The library's own text quotes the file over several lines.
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         anyhow::anyhow!("{}: line {line}: {}", path.display(), error.message())
@@ -103,6 +139,26 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
 mod tests {
     use super::super::presets::PRESETS;
     use super::*;
+
+    #[test]
+    fn what_a_file_leaves_out_has_the_default_of_its_method() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut of_flags =
+            RunConfig { quantize: Some(AwareConfig::default()), ..RunConfig::default() };
+        of_flags.set_training_of_method();
+        std::fs::write(&file, "[quantize]\n").unwrap();
+        assert_eq!(RunConfig::read(file.path()).unwrap(), of_flags);
+        std::fs::write(&file, of_flags.to_toml().unwrap()).unwrap();
+        assert_eq!(RunConfig::read(file.path()).unwrap(), of_flags);
+        let sgd = "[quantize]\n[training.optimizer]\nname = \"sgd\"\nlearning_rate = 0.5\n";
+        std::fs::write(&file, sgd).unwrap();
+        let read = RunConfig::read(file.path()).unwrap().training;
+        assert_eq!(read.optimizer.learning_rate(), 0.5);
+        assert_eq!(read.schedule, of_flags.training.schedule);
+        std::fs::write(&file, "[training]\nepochs = 3\n").unwrap();
+        let plain = TrainConfig { epochs: 3, ..TrainConfig::default() };
+        assert_eq!(RunConfig::read(file.path()).unwrap().training, plain);
+    }
 
     #[test]
     fn configurations_survive_toml() {

@@ -8,13 +8,13 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use weightspace::predictor::TuningConfig;
-use weightspace::quantize::aware::{self, AwareConfig};
+use weightspace::quantize::aware::AwareConfig;
 use weightspace::subspace::Norms;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
 use weightspace_nn::schedule::{Milestones, Schedule, Span, Warmup};
-use weightspace_nn::train::{DistillationConfig, Selection, TrainConfig};
+use weightspace_nn::train::{Selection, TrainConfig};
 
 use self::predictor::PredictorFlags;
 use super::config::RunConfig;
@@ -261,12 +261,11 @@ impl Flags {
             "subspace" => drop(config.subspace.get_or_insert_default()),
             "quantize" if config.quantize.is_none() => {
                 config.quantize = Some(AwareConfig::default());
-                // Its rate is known when the network is.
-                aware::set_training(&mut config.training, 0.0, DistillationConfig::default());
+                config.set_training_of_method();
             }
             "predictor" if config.predictor.is_none() => {
                 config.predictor = Some(TuningConfig::default());
-                predictor::set_training(&mut config.training);
+                config.set_training_of_method();
             }
             _ => {}
         }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use weightspace::predictor::Others;
-use weightspace::quantize::aware;
-use weightspace_nn::train::{DistillationConfig, TrainConfig};
 
 use super::{RunConfig, fill, set};
 
@@ -71,12 +69,4 @@ impl PredictorFlags {
         set(&mut tuning.reconstruction, &self.recon_weight);
         Ok(())
     }
-}
-
-/// How a predictor is trained where no flag says otherwise: Adam on a cosine, by the teacher alone, with
-/// the statistics of the original.
-pub(super) fn set_training(training: &mut TrainConfig) {
-    let default = DistillationConfig::default();
-    let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, ..default };
-    aware::set_training(training, 1e-4, distillation);
 }
