@@ -28,6 +28,9 @@ const TRAINING_ROUNDS: usize = 8;
 /// Ratio of two prices that are tried one after the other in training.
 const PRICE_STEP: f64 = 1.1;
 
+/// With a price below this one rounding is to nearest, and a lower one changes nothing.
+const LEAST_PRICE: f64 = 1e-3;
+
 /// Part of a vector that is rounded, of rows of equal length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundedPart {
@@ -248,13 +251,13 @@ fn price_for(near: f64, [least, most]: [f64; 2], cost: impl Fn(f64) -> f64) -> f
     for _ in 0..TRAINING_ROUNDS {
         match cost(price) {
             bits if bits > most => too_low = Some(price),
-            bits if bits < least => too_high = Some(price),
+            bits if bits < least && price > LEAST_PRICE => too_high = Some(price),
             _ => return price,
         }
         price = match (too_low, too_high) {
             (Some(low), Some(high)) => 0.5 * (low + high),
             // Prices change little from one measurement to the next.
-            (Some(low), None) => PRICE_STEP * low + 1e-3,
+            (Some(low), None) => PRICE_STEP * low + LEAST_PRICE,
             (None, Some(high)) => high / PRICE_STEP,
             (None, None) => unreachable!("one of both was just set"),
         };
@@ -305,5 +308,8 @@ mod tests {
         }
         assert_eq!(price_for(0.24, [80.0, 81.0], cost), 0.24);
         assert!(price_for(0.0, [0.0, 90.0], cost) > 0.0);
+        // What is smaller with any price stays at a small one.
+        let price = (0..80).fold(0.1, |price, _| price_for(price, [200.0, 300.0], cost));
+        assert!((1e-4..2e-3).contains(&price), "{price}");
     }
 }
