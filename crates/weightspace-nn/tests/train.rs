@@ -6,14 +6,14 @@ use std::path::Path;
 use weightspace_core::{DType, StateDict, Tensor};
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::comm::Part;
-use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::data::{self, Augmentation, Dataset, Preprocessing, Split};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::model_state::ModelStateError;
 use weightspace_nn::net::{Activation, Window};
 use weightspace_nn::optim::{OptimizerConfig, ParameterGroups, Sgd};
 use weightspace_nn::train::{
     CheckpointPolicy, Classification, Dense, DistillationConfig, Ending, Metrics, Observer,
-    Parameterization, RunFolder, Score, Selection, Silent, TrainConfig, TrainError, Trainer,
+    Parameterization, RunFolder, Score, Selection, Silent, Task, TrainConfig, TrainError, Trainer,
     feature_maps,
 };
 use weightspace_nn::{Engine, ModelState, Net, NetBuilder};
@@ -217,6 +217,37 @@ fn a_network_learns_from_a_teacher_alone() {
     trainer.run(&mut Silent).unwrap();
     let state = trainer.result();
     assert!(test_score(&net, &state).accuracy() > 0.9);
+}
+
+/// What is remembered of a teacher has the bits of what would be asked anew, as after an interruption.
+#[test]
+fn images_come_again_after_as_many_epochs_as_there_are_views() {
+    let net = mlp();
+    let teacher = Engine::new(&net, &initial(&net, 1).to_state_dict(&net)).unwrap();
+    let (dataset, augmentation) = (digits(Split::Train), Augmentation { crop: 1, flip: true });
+    let config = TrainConfig { augmentation, ..short() };
+    let task = |views| {
+        let distillation =
+            DistillationConfig { alpha: 1.0, mixtures: true, views, ..Default::default() };
+        let task = Classification::new(&net, &dataset, &unit(), 100, &config).unwrap();
+        task.with_teacher(&teacher, distillation).unwrap()
+    };
+    // Images of a batch, and the gradient of their loss where all logits are 0.
+    let batch = |task: &mut Classification, epoch, samples: &[usize]| {
+        let prepared = task.batch(epoch, samples, 0..samples.len()).unwrap();
+        let mut gradient = vec![0.0; samples.len() * 10];
+        prepared.loss.evaluate(0, &vec![0.0; samples.len() * 10], &mut gradient);
+        (prepared.inputs.to_vec(), gradient)
+    };
+    let mut warm = task(2);
+    batch(&mut warm, 0, &[1, 2, 3]);
+    let again = batch(&mut warm, 2, &[7, 3, 1]);
+    assert_eq!(again, batch(&mut task(2), 2, &[7, 3, 1]));
+    assert_eq!(again, batch(&mut task(0), 0, &[7, 3, 1]));
+    assert_eq!(again, batch(&mut warm, 4, &[7, 3, 1]));
+    let (images, gradient) = batch(&mut warm, 3, &[7, 3, 1]);
+    assert!(images != again.0 && gradient != again.1);
+    assert_eq!((images, gradient), batch(&mut task(0), 1, &[7, 3, 1]));
 }
 
 #[test]

@@ -186,6 +186,12 @@ fn what_cannot_be_is_refused() {
         ("--init MODEL --method quantize --step-factor 2", "needs --method predictor"),
         ("--init MODEL --method quantize --mixtures", "1 where images are mixed"),
         ("--arch zoo-cnn --mixtures --alpha 1", "need a --teacher"),
+        ("--arch zoo-cnn --views 4", "need a --teacher"),
+        ("--arch zoo-cnn --teacher MODEL --views 4 --noise-inputs", "new in every epoch"),
+        (
+            "--arch zoo-cnn --teacher MODEL --views 4 --feature-weight 1",
+            "feature maps are compared",
+        ),
     ] {
         let line = format!("train --data digits --preprocessing unit-pad28 --dry-run {line}")
             .replace("MODEL", &cnn().display().to_string());

@@ -77,6 +77,14 @@ pub struct DistillationConfig {
     /// labels: alpha is 1.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub mixtures: bool,
+    /// Draw augmentation and mixtures in so many ways only, one epoch each and then again from the first, and remember
+    /// what the teacher said about each: 4 bytes x views x training samples x classes. 0: anew in every epoch.
+    #[serde(skip_serializing_if = "is_none")]
+    pub views: u32,
+}
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 fn is_zero(value: &f64) -> bool {
@@ -86,7 +94,13 @@ fn is_zero(value: &f64) -> bool {
 impl Default for DistillationConfig {
     /// Temperature 4, alpha 0.9.
     fn default() -> Self {
-        DistillationConfig { temperature: 4.0, alpha: 0.9, features: 0.0, mixtures: false }
+        DistillationConfig {
+            temperature: 4.0,
+            alpha: 0.9,
+            features: 0.0,
+            mixtures: false,
+            views: 0,
+        }
     }
 }
 
@@ -144,11 +158,13 @@ impl TrainConfig {
             require(clip.is_finite() && clip > 0.0, "clip", clip, "a finite number above 0")?;
         }
         let Some(distillation) = self.distillation else { return Ok(()) };
-        let DistillationConfig { temperature, alpha, features, mixtures } = distillation;
+        let DistillationConfig { temperature, alpha, features, mixtures, views } = distillation;
         let positive = temperature.is_finite() && temperature > 0.0;
         require(positive, "temperature", temperature, "a finite number above 0")?;
         require((0.0..=1.0).contains(&alpha), "alpha", alpha, "from 0 to 1")?;
         require(!mixtures || alpha == 1.0, "alpha", alpha, "1 where images are mixed")?;
+        let remembers = views == 0 || features == 0.0;
+        require(remembers, "views", views, "0 where feature maps are compared")?;
         let weighs = features.is_finite() && features >= 0.0;
         require(weighs, "features", features, "a finite number from 0 on")?;
         require(smoothing == 0.0, "label_smoothing", smoothing, "0 where a teacher is learnt from")

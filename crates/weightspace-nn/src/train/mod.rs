@@ -38,6 +38,7 @@ mod observer;
 mod parameterization;
 mod snapshot;
 mod task;
+mod teacher;
 mod trainer;
 
 pub use classification::{Classification, HELD_OUT_SEED, feature_maps};

@@ -148,6 +148,10 @@ struct TeacherFlags {
     /// Show both networks mixtures of two images each; needs --alpha 1
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     mixtures: Option<bool>,
+    /// Draw augmentation and mixtures in N ways only, then again, and remember what the teacher said about each
+    /// [default: 0, anew in every epoch]
+    #[arg(long, value_name = "N")]
+    views: Option<u32>,
     /// Ask the teacher about noise, within this range on both sides of 0, and not about images [default
     /// range: 1]
     #[arg(long, value_name = "RANGE", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
@@ -338,15 +342,19 @@ impl TeacherFlags {
         fill(&mut config.noise_inputs, &self.noise_inputs);
         let range = config.noise_inputs.unwrap_or(1.0);
         ensure!(range.is_finite() && range > 0.0, "--noise-inputs {range}: not above 0");
-        let Self { temperature, alpha, feature_weight, mixtures, .. } = self;
-        let given =
-            temperature.or(*alpha).is_some() || feature_weight.is_some() || mixtures.is_some();
+        let Self { temperature, alpha, feature_weight, mixtures, views, .. } = self;
+        let given = temperature.or(*alpha).is_some()
+            || feature_weight.is_some()
+            || mixtures.or(views.map(|_| true)).is_some();
         if given || is_taught(config) {
             let distillation = config.training.distillation.get_or_insert_default();
             set(&mut distillation.temperature, temperature);
             set(&mut distillation.alpha, alpha);
             set(&mut distillation.features, feature_weight);
             set(&mut distillation.mixtures, mixtures);
+            set(&mut distillation.views, views);
+            let both = distillation.views > 0 && config.noise_inputs.is_some();
+            ensure!(!both, "--views and --noise-inputs: noise is new in every epoch");
             let both = distillation.features > 0.0 && config.noise_inputs.is_some();
             ensure!(!both, "--feature-weight and --noise-inputs: feature maps are those of images");
         }
@@ -364,7 +372,7 @@ pub fn check_teacher(config: &RunConfig) -> anyhow::Result<()> {
     let given = config.training.distillation.is_some() || config.noise_inputs.is_some();
     ensure!(
         !given || is_taught(config),
-        "--temperature, --alpha, --feature-weight, --mixtures and --noise-inputs need a --teacher"
+        "--temperature, --alpha, --feature-weight, --mixtures, --views and --noise-inputs need a --teacher"
     );
     Ok(())
 }
