@@ -25,6 +25,19 @@ pub struct Augmentation {
     pub flip: bool,
 }
 
+/// How training images are shown: what happens to each is a function of this and its index alone.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What is done to every image.
+    pub preprocessing: &'a Preprocessing,
+    /// What is done at random.
+    pub augmentation: Augmentation,
+    /// Seed of all that is random.
+    pub seed: u64,
+    /// The epoch; in each an image is changed anew.
+    pub epoch: u32,
+}
+
 /// Crops beyond this are taken for a mistake.
 const LARGEST_CROP: u32 = 4096;
 
@@ -95,10 +108,9 @@ impl Dataset {
     /// Writes a batch to `out` as [`Dataset::fill`] does, with every image changed at random after
     /// the preprocessing's padding and before its normalisation, on all threads.
     ///
-    /// What happens to an image is a function of seed, epoch and its index alone. It is drawn from
-    /// stream epoch x 2^32 + index of purpose `augmentation`: the first row, then the first column
-    /// of the crop in the padded image, each a number below 2 `crop` + 1, then a word, from 2^31 on
-    /// of which the image is mirrored.
+    /// What happens to an image is drawn from stream epoch x 2^32 + index of purpose `augmentation`:
+    /// the first row, then the first column of the crop in the padded image, each a number below
+    /// 2 `crop` + 1, then a word, from 2^31 on of which the image is mirrored.
     ///
     /// # Errors
     /// If the preprocessing does not fit the images.
@@ -108,12 +120,10 @@ impl Dataset {
     pub fn fill_augmented(
         &self,
         indices: &[usize],
-        preprocessing: &Preprocessing,
-        augmentation: Augmentation,
-        seed: u64,
-        epoch: u32,
+        view: &View,
         out: &mut [f32],
     ) -> Result<(), PreprocessingError> {
+        let View { preprocessing, augmentation, seed, epoch } = *view;
         let shape = preprocessing.output_shape(self.shape())?;
         let size = shape.iter().product::<usize>();
         assert_eq!(out.len(), indices.len() * size, "length of the batch");

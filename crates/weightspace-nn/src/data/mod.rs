@@ -41,7 +41,7 @@ mod usps;
 
 use std::path::Path;
 
-pub use augment::{Augmentation, AugmentationError};
+pub use augment::{Augmentation, AugmentationError, View};
 pub use batches::Batches;
 pub use corruption::{CORRUPTIONS, Corruption};
 pub use dataset::{Dataset, Image, Pixels};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use weightspace_core::random::{Key, Stream};
-use weightspace_nn::data::{Augmentation, Dataset, Pixels, Preprocessing};
+use weightspace_nn::data::{Augmentation, Dataset, Pixels, Preprocessing, View};
 
 const SHAPE: [usize; 3] = [2, 5, 4];
 
@@ -29,7 +29,8 @@ fn augmented(
     let shape = preprocessing.output_shape(dataset.shape()).unwrap();
     let mut out = vec![f32::NAN; indices.len() * shape.iter().product::<usize>()];
     let augmentation = augmentation.parse().unwrap();
-    dataset.fill_augmented(indices, preprocessing, augmentation, seed, epoch, &mut out).unwrap();
+    let view = View { preprocessing, augmentation, seed, epoch };
+    dataset.fill_augmented(indices, &view, &mut out).unwrap();
     out
 }
 
@@ -136,7 +137,9 @@ fn every_crop_and_flip_is_equally_likely() {
 #[test]
 fn preprocessing_that_does_not_fit_is_refused() {
     let (dataset, cifar) = (dataset(1, true), "cifar10".parse().unwrap());
-    let error = dataset.fill_augmented(&[0], &cifar, Augmentation::NONE, 0, 0, &mut []);
+    let augmentation = Augmentation::NONE;
+    let view = View { preprocessing: &cifar, augmentation, seed: 0, epoch: 0 };
+    let error = dataset.fill_augmented(&[0], &view, &mut []);
     assert!(error.unwrap_err().to_string().contains("is for 3 channels, the images have 2"));
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weightspace_core::StateDict;
 use weightspace_nn::comm::Part as RankPart;
+use weightspace_nn::data::View;
 use weightspace_nn::loss::{CrossEntropy, Loss};
 use weightspace_nn::train::{
     CheckpointPolicy, Dense, Prepared, RunFolder, Score, Task, TrainConfig, TrainError, Trainer,
@@ -180,12 +181,13 @@ impl Task for Images<'_> {
         share: Range<usize>,
     ) -> Result<Prepared<'_>, TrainError> {
         let Datasets { train, chosen, preprocessing, augmentation, .. } = self.images;
+        let view = View { preprocessing, augmentation: *augmentation, seed: self.seed, epoch };
         let indices: Vec<usize> = samples.iter().map(|&sample| chosen[sample]).collect();
         self.labels.clear();
         self.labels.extend(indices.iter().map(|&index| train.labels()[index]));
         self.inputs.resize(share.len() * self.net.input_len(), 0.0);
         let (inputs, own) = (&mut self.inputs[..], &indices[share]);
-        train.fill_augmented(own, preprocessing, *augmentation, self.seed, epoch, inputs)?;
+        train.fill_augmented(own, &view, inputs)?;
         let (labels, classes) = (&self.labels[..], self.net.class_count());
         let loss = CrossEntropy::new(labels, classes);
         let loss: Box<dyn Loss> = Box::new(Counted { loss, labels, classes, tally: &self.tally });
