@@ -41,7 +41,7 @@ impl<'a> Teacher<'a> {
             expect(&name, width(engine.net(), other), "values in a feature map", net, wanted)?;
         }
         let remembered =
-            (config.views > 0).then(|| Remembered::new(config.views, samples, net.class_count()));
+            (config.views > 0).then(|| Remembered { samples, ..Remembered::default() });
         let (logits, features) = (Vec::new(), Vec::new());
         Ok(Teacher { engine, config, taps, logits, features, remembered })
     }
@@ -114,11 +114,12 @@ fn of_batch(own: Vec<f32>, width: usize, samples: usize, share: &Range<usize>) -
 
 /// The logits of every sample in every view that was asked about. As an image's logits do not depend on the batch
 /// that it is in, it does not matter to any bit which of them are remembered.
+#[derive(Default)]
 struct Remembered {
+    /// Training samples.
     samples: usize,
-    classes: usize,
-    /// View by view, sample by sample; NaN where not known.
-    logits: Vec<f32>,
+    /// Of every view so far, sample by sample; NaN where not known.
+    logits: Vec<Vec<f32>>,
     /// Places in the batch of those that are not known, their images and logits.
     missing: Vec<usize>,
     images: Vec<f32>,
@@ -126,17 +127,6 @@ struct Remembered {
 }
 
 impl Remembered {
-    fn new(views: u32, samples: usize, classes: usize) -> Self {
-        let logits = vec![f32::NAN; views as usize * samples * classes];
-        let (missing, images, found) = (Vec::new(), Vec::new(), Vec::new());
-        Remembered { samples, classes, logits, missing, images, found }
-    }
-
-    fn row(&self, view: u32, sample: usize) -> Range<usize> {
-        let start = (view as usize * self.samples + sample) * self.classes;
-        start..start + self.classes
-    }
-
     /// Writes the logits of these samples, whose images are given, and asks about those that are not known.
     fn logits(
         &mut self,
@@ -146,11 +136,17 @@ impl Remembered {
         images: &[f32],
         logits: &mut [f32],
     ) -> Result<(), EngineError> {
-        let (classes, size) = (self.classes, engine.input_len());
+        let (classes, size, view) = (engine.class_count(), engine.input_len(), view as usize);
+        if self.logits.len() <= view {
+            self.logits.resize_with(view + 1, Vec::new);
+        }
+        let known = &mut self.logits[view];
+        known.resize(self.samples * classes, f32::NAN);
+        let row = |sample: usize| sample * classes..(sample + 1) * classes;
         self.missing.clear();
         self.images.clear();
         for (place, logits) in logits.chunks_exact_mut(classes).enumerate() {
-            logits.copy_from_slice(&self.logits[self.row(view, samples[place])]);
+            logits.copy_from_slice(&known[row(samples[place])]);
             if logits[0].is_nan() {
                 self.missing.push(place);
                 self.images.extend_from_slice(&images[place * size..][..size]);
@@ -159,9 +155,8 @@ impl Remembered {
         self.found.resize(self.missing.len() * classes, 0.0);
         engine.forward(&self.images, &mut self.found)?;
         for (&place, found) in self.missing.iter().zip(self.found.chunks_exact(classes)) {
-            logits[place * classes..][..classes].copy_from_slice(found);
-            let row = self.row(view, samples[place]);
-            self.logits[row].copy_from_slice(found);
+            logits[row(place)].copy_from_slice(found);
+            known[row(samples[place])].copy_from_slice(found);
         }
         Ok(())
     }
