@@ -345,7 +345,8 @@ impl TeacherFlags {
         let Self { temperature, alpha, feature_weight, mixtures, views, .. } = self;
         let given = temperature.or(*alpha).is_some()
             || feature_weight.is_some()
-            || mixtures.or(views.map(|_| true)).is_some();
+            || mixtures.is_some()
+            || views.is_some();
         if given || is_taught(config) {
             let distillation = config.training.distillation.get_or_insert_default();
             set(&mut distillation.temperature, temperature);
