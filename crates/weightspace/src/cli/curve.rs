@@ -24,7 +24,7 @@ use super::model::{ArchArgs, Model};
 use super::progress::Bar;
 use super::setup::Setup;
 use super::table::{Align, Table};
-use super::training::{Lessons, Stopped, TrainingArgs};
+use super::training::{Lessons, TrainingArgs};
 use super::{Global, Outcome, text};
 
 /// Points of each method when sizes are not given.
@@ -144,17 +144,7 @@ pub fn run(arguments: &Curve, global: &Global) -> anyhow::Result<Outcome> {
         merged.extend(peers.with_context(|| path.display().to_string())?);
     }
     let mut job = Job::new(arguments, global)?;
-    let mut points = match job.grid() {
-        Ok(points) => points,
-        Err(error) => match error.downcast_ref::<Stopped>() {
-            Some(stopped) => {
-                // Nothing is left to be done when stderr is closed.
-                let _ = writeln!(io::stderr(), "{stopped}");
-                return Ok(Outcome::Interrupted);
-            }
-            None => return Err(error),
-        },
-    };
+    let mut points = job.grid()?;
     for path in &arguments.points {
         points.push(job.given(path)?);
     }

@@ -39,6 +39,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use interruption::Stopped;
 
 pub use global::Global;
 
@@ -81,8 +82,6 @@ pub enum Outcome {
     Done,
     /// It checked something, and the answer is no.
     CheckFailed,
-    /// The user stopped it, and it said how to go on.
-    Interrupted,
 }
 
 impl Outcome {
@@ -97,13 +96,16 @@ pub fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
-        // As shells report a process that SIGINT ended.
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            let (line, code) = match error.downcast_ref::<Stopped>() {
+                // As shells report a process that SIGINT ended.
+                Some(stopped) => (stopped.to_string(), 130),
+                None => (format!("error: {}", text::one_line(&error)), 2),
+            };
             // Nothing is left to be done when stderr is closed.
-            let _ = writeln!(io::stderr(), "error: {}", text::one_line(&error));
-            ExitCode::from(2)
+            let _ = writeln!(io::stderr(), "{line}");
+            ExitCode::from(code)
         }
     }
 }

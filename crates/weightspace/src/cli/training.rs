@@ -13,7 +13,7 @@ use weightspace_nn::data::Augmentation;
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::{Engine, Net};
 
-use super::interruption::Interruption;
+use super::interruption::{Interruption, Stopped};
 use super::model::{ArchChoice, Model};
 use super::{Global, text};
 
@@ -112,21 +112,11 @@ impl Lessons {
 
     /// The error that says where it stopped and how it goes on.
     pub fn stopped(&self, interrupted: Interrupted) -> Stopped {
-        Stopped { folder: self.place.path().to_owned(), interrupted }
+        Stopped::new(self.place.path(), interrupted)
     }
 
     /// Removes the folder of the work, which is done.
     pub fn finish(self) -> anyhow::Result<()> {
         Ok(self.place.remove()?)
     }
-}
-
-/// Somebody wanted the work to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {interrupted}; the same command continues", folder.display())]
-pub struct Stopped {
-    /// Where the work is kept.
-    pub folder: PathBuf,
-    /// Where it stopped.
-    pub interrupted: Interrupted,
 }

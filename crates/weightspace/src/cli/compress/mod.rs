@@ -34,7 +34,7 @@ use self::subspace::RegressionArgs;
 use super::model::{ArchArgs, ArchChoice, Model};
 use super::progress::Bar;
 use super::setup::Setup;
-use super::training::{Lessons, Stopped, TrainingArgs};
+use super::training::{Lessons, TrainingArgs};
 use super::{Global, Outcome, output, text};
 
 /// Compress a checkpoint into one small .wsp file
@@ -186,17 +186,10 @@ struct Plan<'a> {
 pub fn run(arguments: &Compress, global: &Global) -> anyhow::Result<Outcome> {
     let job = Job::new(arguments, global)?;
     match &arguments.output {
-        Some(path) if !arguments.dry_run => match job.write(path, global) {
-            Ok(report) => global.print(&report, |out| report.write(out))?,
-            Err(error) => match error.downcast_ref::<Stopped>() {
-                Some(stopped) => {
-                    // Nothing is left to be done when stderr is closed.
-                    let _ = writeln!(io::stderr(), "{stopped}");
-                    return Ok(Outcome::Interrupted);
-                }
-                None => return Err(error),
-            },
-        },
+        Some(path) if !arguments.dry_run => {
+            let report = job.write(path, global)?;
+            global.print(&report, |out| report.write(out))?;
+        }
         _ => Plan::new(&job).print(global)?,
     }
     Ok(Outcome::Done)

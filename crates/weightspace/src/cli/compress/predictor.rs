@@ -16,9 +16,8 @@ use weightspace_nn::train::{Observer, Progress};
 
 use super::shared::SharedArgs;
 use crate::cli::Global;
-use crate::cli::interruption::Interruption;
+use crate::cli::interruption::{Interruption, Stopped};
 use crate::cli::progress::Bar;
-use crate::cli::training::Stopped;
 
 /// The predictor, and its training.
 #[derive(Args)]
@@ -154,10 +153,7 @@ impl PredictorArgs {
             place.remove()?;
         }
         let product = made.map_err(|error| match error {
-            RecipeError::Interrupted(interrupted) => {
-                let folder = place.path().to_owned();
-                anyhow::Error::new(Stopped { folder, interrupted })
-            }
+            RecipeError::Interrupted(interrupted) => Stopped::new(place.path(), interrupted).into(),
             error => anyhow::Error::new(error).context(name()),
         })?;
         if self.work.is_none() {

@@ -19,6 +19,7 @@ use weightspace_core::AtomicFile;
 use weightspace_core::container::Method;
 
 use super::command_line::parse;
+use super::interruption::Stopped;
 use super::{Command, Global, Outcome, compress, train, verify};
 use results::{Original, Point, Results};
 
@@ -82,6 +83,14 @@ const CURVES: [Curve; 6] = [
 
 /// Runs the command.
 pub fn run(arguments: &Demo, global: &Global) -> anyhow::Result<Outcome> {
+    // A part of it could go on, but not the whole.
+    make(arguments, global).map_err(|error| match error.is::<Stopped>() {
+        true => Stopped::to_begin_anew(&arguments.output).into(),
+        false => error,
+    })
+}
+
+fn make(arguments: &Demo, global: &Global) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let shown = arguments.output.display();
     // An absolute path is never taken for an option.

@@ -1,11 +1,10 @@
 //! `weightspace sane pretrain`: an autoencoder from a zoo.
 
 use std::io::{self, Write};
-use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use weightspace::zoo::Population;
 use weightspace_nn::kernels::simd::InstructionSet;
 use weightspace_nn::train::{CheckpointPolicy, Ending, Metrics};
 
+use crate::cli::interruption::Stopped;
 use crate::cli::train::config::read_toml;
 use crate::cli::train::record;
 use crate::cli::train::watch::Watch;
@@ -148,31 +148,26 @@ pub fn run(arguments: &Pretrain, global: &Global) -> anyhow::Result<Outcome> {
         global.print(&config, |out| out.write_all(toml.as_bytes()))?;
         return Ok(Outcome::Done);
     }
-    match pretrain(arguments, &config, global, Some(global))? {
-        Break(outcome) => Ok(outcome),
-        Continue(report) => {
-            global.print(&report, |out| report.write(out))?;
-            Ok(Outcome::Done)
-        }
+    if let Some(report) = pretrain(arguments, &config, global, Some(global))? {
+        global.print(&report, |out| report.write(out))?;
     }
+    Ok(Outcome::Done)
 }
 
 /// Trains an autoencoder and says nothing about it; a terminal sees how far it is.
 pub fn make(arguments: &Pretrain, global: &Global) -> anyhow::Result<Report> {
     let watcher = global.shows_progress().then_some(global);
-    match pretrain(arguments, &arguments.settings(global)?, global, watcher)? {
-        Continue(report) => Ok(report),
-        Break(_) => bail!("the autoencoder is not finished"),
-    }
+    let report = pretrain(arguments, &arguments.settings(global)?, global, watcher)?;
+    report.context("nothing is to be trained")
 }
 
-/// What was trained, or how the command ends without that.
+/// What was trained; none where it only says what would be trained.
 fn pretrain(
     arguments: &Pretrain,
     config: &PretrainConfig,
     global: &Global,
     watcher: Option<&Global>,
-) -> anyhow::Result<ControlFlow<Outcome, Report>> {
+) -> anyhow::Result<Option<Report>> {
     config.training.check()?;
     let output = arguments.output.as_deref().filter(|_| !arguments.dry_run);
     if let Some(folder) = output {
@@ -185,7 +180,7 @@ fn pretrain(
         let steps = study.trainer(config).with_context(shown)?.total_steps();
         let plan = study_plan(&study, steps);
         global.print(&plan, |out| plan.write(out))?;
-        return Ok(Break(Outcome::Done));
+        return Ok(None);
     };
     let policy =
         CheckpointPolicy { steps: None, time: Duration::from_secs(arguments.checkpoint_seconds) };
@@ -199,18 +194,15 @@ fn pretrain(
     drop(watch);
     if ending == Ending::Interrupted {
         let (step, total) = (trainer.step_count(), trainer.total_steps());
-        let folder = folder.display();
-        global.say(format_args!(
-            "{folder}: interrupted after step {step} of {total}; the same command continues"
-        ));
-        return Ok(Break(Outcome::Interrupted));
+        let reached = format!("interrupted after step {step} of {total}");
+        return Err(Stopped::new(folder, reached).into());
     }
     let net = study.autoencoder.training_net().net;
     let weights = trainer.result().to_state_dict(&net);
     let score = trainer.task().evaluate(&weights, weightspace_nn::comm::Part::WHOLE)?;
     let metrics = trainer.metrics("validation", score);
     study.finish(weights, config).write(folder)?;
-    Ok(Continue(Report {
+    Ok(Some(Report {
         arch: study.net.arch().to_owned(),
         parameters: net.parameter_count(),
         training_samples: study.train.len(),

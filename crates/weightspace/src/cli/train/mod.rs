@@ -35,6 +35,7 @@ use self::inputs::Inputs;
 use self::presets::PresetName;
 use self::product::Product;
 use self::watch::Watch;
+use super::interruption::Stopped;
 use super::subspace::key;
 use super::{Global, Outcome, text};
 
@@ -141,9 +142,7 @@ fn run_on_rank(
     let record = serde_json::to_vec(&inputs.record())?;
     agree_on(&**comm, "settings, data or processor", &[&record])?;
     let Some(folder) = output else { return dry_run(&inputs, global, comm) };
-    let trained = train(&inputs, folder, arguments, Some(global), comm)?;
-    let said = match trained {
-        Trained::Interrupted => return Ok(Outcome::Interrupted),
+    let said = match train(&inputs, folder, arguments, Some(global), comm)? {
         Trained::Elsewhere => Ok(()),
         Trained::Here { metrics, file } => report(&inputs, metrics, folder, &file, global),
     };
@@ -158,14 +157,12 @@ pub fn make(arguments: &Train, global: &Global) -> anyhow::Result<PathBuf> {
     let solo: Arc<dyn Communicator> = Arc::new(Solo);
     match train(&inputs, output, arguments, None, &solo)? {
         Trained::Here { file, .. } => Ok(file),
-        _ => bail!("{}: interrupted", output.display()),
+        Trained::Elsewhere => bail!("{}: another process wrote the model", output.display()),
     }
 }
 
 /// How a training ended.
 enum Trained {
-    /// Its last checkpoint is there.
-    Interrupted,
     /// Another rank has written the model.
     Elsewhere,
     /// The model is written.
@@ -266,17 +263,10 @@ fn train(
     }
     let ending = trainer.run_in(&mut folder, &mut watch)?;
     drop(watch);
-    if ending == Ending::Interrupted && !leads {
-        return Ok(Trained::Interrupted);
-    }
     if ending == Ending::Interrupted {
         let (step, total) = (trainer.step_count(), trainer.total_steps());
-        let folder = output.display();
-        let _ = writeln!(
-            io::stderr(),
-            "{folder}: interrupted after step {step} of {total}; the same command continues"
-        );
-        return Ok(Trained::Interrupted);
+        let reached = format!("interrupted after step {step} of {total}");
+        return Err(Stopped::new(output, reached).into());
     }
     let product = Product::new(inputs, &mut trainer)?;
     let mut finish = || {

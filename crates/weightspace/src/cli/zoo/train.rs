@@ -2,11 +2,10 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weightspace::workplace::Workplace;
@@ -14,7 +13,7 @@ use weightspace::zoo::train::{Ending, Layout, Progress, ZooImages, ZooTraining};
 use weightspace::zoo::{Shard, ZooDescription, description::Seeds};
 use weightspace_nn::data::{self, Split};
 
-use super::super::interruption::Interruption;
+use super::super::interruption::{Interruption, Stopped};
 use super::super::progress::Bar;
 use super::super::setup::test_images;
 use super::super::{Global, Outcome, output, text};
@@ -101,29 +100,23 @@ pub fn run(arguments: &Train, global: &Global) -> anyhow::Result<Outcome> {
         global.print(&description, |out| out.write_all(toml.as_bytes()))?;
         return Ok(Outcome::Done);
     }
-    match train(arguments, &description, global)? {
-        Break(outcome) => Ok(outcome),
-        Continue(report) => {
-            global.print(&report, |out| report.write(out))?;
-            Ok(Outcome::Done)
-        }
+    if let Some(report) = train(arguments, &description, global)? {
+        global.print(&report, |out| report.write(out))?;
     }
+    Ok(Outcome::Done)
 }
 
 /// Trains a zoo and says nothing about it.
 pub fn make(arguments: &Train, global: &Global) -> anyhow::Result<Report> {
-    match train(arguments, &arguments.description()?, global)? {
-        Continue(report) => Ok(report),
-        Break(_) => bail!("the zoo is not finished"),
-    }
+    train(arguments, &arguments.description()?, global)?.context("nothing is to be trained")
 }
 
-/// What was trained, or how the command ends without that.
+/// What was trained; none where it only says what would be trained.
 fn train(
     arguments: &Train,
     description: &ZooDescription,
     global: &Global,
-) -> anyhow::Result<ControlFlow<Outcome, Report>> {
+) -> anyhow::Result<Option<Report>> {
     let shard = match arguments.shard {
         Some(shard) => shard,
         None => {
@@ -145,7 +138,8 @@ fn train(
     let place = Workplace::new(folder.into(), arguments.force);
     let training = ZooTraining::new(description, &images, shard, &place)?;
     let Some(output) = output else {
-        return plan(description, &images, &training, global).map(Break);
+        plan(description, &images, &training, global)?;
+        return Ok(None);
     };
     let (start, threads) =
         (Instant::now(), global.given_threads().unwrap_or_else(rayon::current_num_threads));
@@ -160,13 +154,8 @@ fn train(
     drop(bar);
     if ending == Ending::Interrupted {
         let Progress { done, total } = done.get();
-        let folder = place.path().display();
-        // Nothing is left to be done when stderr is closed.
-        let _ = writeln!(
-            io::stderr(),
-            "{folder}: interrupted after {done} of {total} epochs of models; the same command continues"
-        );
-        return Ok(Break(Outcome::Interrupted));
+        let reached = format!("interrupted after {done} of {total} epochs of models");
+        return Err(Stopped::new(place.path(), reached).into());
     }
     let layout = match arguments.layout {
         LayoutName::Packed => Layout::Packed,
@@ -174,7 +163,7 @@ fn train(
     };
     training.write(&output, layout)?;
     place.remove()?;
-    Ok(Continue(Report {
+    Ok(Some(Report {
         models: training.model_count(),
         epochs: description.epochs,
         parameters: training.row_len(),
@@ -221,7 +210,7 @@ fn plan(
     images: &ZooImages,
     training: &ZooTraining<'_>,
     global: &Global,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<()> {
     let [training_images, validation_images, test_images] = images.counts();
     let (models, parameters) = (training.model_count(), training.row_len());
     let rows = models * description.checkpoint_epochs().len();
@@ -243,6 +232,5 @@ fn plan(
         let (a, b, c) = (count(training_images), count(validation_images), count(test_images));
         writeln!(out, "{a} training, {b} validation and {c} test images")?;
         writeln!(out, "{} of weights", text::bytes(bytes))
-    })?;
-    Ok(Outcome::Done)
+    })
 }

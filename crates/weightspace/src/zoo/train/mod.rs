@@ -109,8 +109,8 @@ impl<'a> ZooTraining<'a> {
         self.specs[position].net(channels, size, classes)
     }
 
-    /// Trains what is not trained yet, on so many threads. `progress` is told about every epoch of a group and
-    /// `should_stop` asked several times a second, both on the calling thread.
+    /// Trains what is not trained yet, on so many threads. `progress` is told at the beginning and
+    /// about every epoch of a group, and `should_stop` asked several times a second, both on the calling thread.
     ///
     /// # Errors
     /// What the system says; images that do not fit.
@@ -129,6 +129,7 @@ impl<'a> ZooTraining<'a> {
             let workers = threads.clamp(1, self.groups.len().max(1));
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let mut done = 0;
+            progress(Progress { done, total });
             while !workers.iter().all(ScopedJoinHandle::is_finished) {
                 if let Ok(more) = said.recv_timeout(ASKED_EVERY) {
                     done += more;
