@@ -281,6 +281,25 @@ impl ZooDescription {
         toml::to_string(self).expect("a description has a text form")
     }
 
+    /// The description of several zoos as one, where they differ in nothing but seeds: `"1-32"` and `"33-96"` make a
+    /// list of 96 seeds. None where they differ in more, or drew their models.
+    pub fn joined(parts: &[Self]) -> Option<Self> {
+        let (first, rest) = parts.split_first()?;
+        let with_seeds = |description: &Self, seeds| ZooDescription { seeds, ..description.clone() };
+        let alike = |other: &Self| with_seeds(other, first.seeds.clone()) == *first;
+        if first.sample.is_some() || !rest.iter().all(alike) {
+            return None;
+        }
+        let mut seeds = Vec::new();
+        for part in parts {
+            let Ok(ParsedSeeds::Given(more)) = part.seeds.parse() else { return None };
+            seeds.extend(more);
+        }
+        seeds.sort_unstable();
+        seeds.dedup();
+        Some(with_seeds(first, Seeds::List(seeds)))
+    }
+
     /// Epochs after which weights are kept, ascending; 0 is the untrained model.
     pub fn checkpoint_epochs(&self) -> Vec<u32> {
         match &self.checkpoints {

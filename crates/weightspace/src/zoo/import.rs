@@ -1,5 +1,6 @@
 //! From one layout to another, model by model.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use weightspace_core::StateDict;
@@ -71,8 +72,10 @@ impl Import {
         progress: Progress<'_>,
     ) -> Result<Survey, ZooError> {
         let survey = self.survey(population, progress)?;
-        let description = self.description.as_deref().or(population.description());
-        let mut writer = PackedWriter::create(path, description, &survey.epochs, &survey.models)?;
+        let description = self.description.as_deref().map(Cow::from);
+        let description = description.or_else(|| population.description());
+        let mut writer =
+            PackedWriter::create(path, description.as_deref(), &survey.epochs, &survey.models)?;
         for (done, &index) in survey.positions.iter().enumerate() {
             for &epoch in &survey.epochs {
                 let mut weights = population.weights(index, epoch)?;

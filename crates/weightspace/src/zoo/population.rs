@@ -1,11 +1,13 @@
 //! A zoo on disk, of any layout, read model by model.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weightspace_core::{Checkpoint, StateDict, TensorInfo, quoted};
 use weightspace_nn::data::split_train_validation;
 
+use super::description::ZooDescription;
 use super::metrics::EpochMetrics;
 use super::packed::Packed;
 use super::params::Params;
@@ -136,14 +138,21 @@ impl Population {
         }
     }
 
-    /// The description that the zoo was made from, if it says so.
-    pub fn description(&self) -> Option<&str> {
+    /// The description (TOML) that the zoo was made from, if it says so; of several zoos one that
+    /// [fits all](ZooDescription::joined), if there is one.
+    pub fn description(&self) -> Option<Cow<'_, str>> {
         match &self.source {
             Source::Tree(_) => None,
-            Source::Packed(packed) => packed.description(),
+            Source::Packed(packed) => packed.description().map(Cow::from),
             Source::Joined(parts, _) => {
-                let first = parts.first()?.description()?;
-                parts.iter().all(|part| part.description() == Some(first)).then_some(first)
+                let texts = parts.iter().map(Population::description).collect::<Option<Vec<_>>>()?;
+                let first = texts.first()?;
+                if texts.iter().all(|text| text == first) {
+                    return Some(first.clone());
+                }
+                let parts = texts.iter().map(|text| ZooDescription::parse(text).ok());
+                let joined = ZooDescription::joined(&parts.collect::<Option<Vec<_>>>()?)?;
+                Some(joined.to_toml().into())
             }
         }
     }

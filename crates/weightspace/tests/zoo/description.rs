@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use weightspace::zoo::{ModelSpec, ZooDescription};
+use weightspace::zoo::{Import, ModelSpec, Population, ZooDescription};
+
+use crate::fixtures::{NAMES, copy, silent};
 
 const DESCRIPTION: &str = r#"
 data = "mnist"
@@ -63,6 +65,36 @@ fn samples_are_drawn_from_the_grid() {
     assert!(seeds.len() > 150 && seeds.iter().all(|&seed| seed < 1_000_000));
     let some = ZooDescription::parse(&format!("{random}sample = 5")).unwrap().models().unwrap();
     assert!(some.iter().all(|spec| all.contains(spec)));
+}
+
+#[test]
+fn zoos_that_differ_in_nothing_but_seeds_have_one_description() {
+    let folder = tempfile::tempdir().unwrap();
+    // A zoo of one of the published models, with the description's text changed.
+    let part = |model: usize, (from, to): (&str, &str)| {
+        let tree = copy();
+        let others = NAMES.iter().enumerate().filter(|(index, _)| *index != model);
+        others.for_each(|(_, name)| fs::remove_dir_all(tree.path().join(name)).unwrap());
+        let description = Some(DESCRIPTION.replace(from, to));
+        let path = folder.path().join(format!("{model}-{to}"));
+        let import = Import { description, ..Import::default() };
+        import.write(&Population::open(tree.path()).unwrap(), &path, &silent).unwrap();
+        Population::open(&path).unwrap()
+    };
+    let seeds = |text| part(1, ("seeds = \"1-10\"", text));
+    let first = part(0, ("", ""));
+    let joined = |other: Population| {
+        let zoo = Population::join(vec![first.clone(), other]).unwrap();
+        let description = zoo.description()?;
+        Some(ZooDescription::parse(&description).unwrap())
+    };
+    assert_eq!(joined(part(1, ("", ""))).unwrap(), ZooDescription::parse(DESCRIPTION).unwrap());
+    let more = joined(seeds("seeds = \"9-12\"")).unwrap();
+    let whole = ZooDescription::parse(&DESCRIPTION.replace("1-10", "1-12")).unwrap();
+    assert_eq!(more.models().unwrap(), whole.models().unwrap());
+    assert_eq!(joined(seeds("seeds = \"random:3\"")), None);
+    assert_eq!(joined(seeds("seeds = 11\nsample = 5")), None);
+    assert_eq!(joined(part(1, ("epochs = 4", "epochs = 5"))), None);
 }
 
 #[test]

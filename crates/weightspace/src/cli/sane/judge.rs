@@ -66,7 +66,7 @@ impl JudgeArgs {
         global: &Global,
     ) -> anyhow::Result<Judge> {
         let description = zoo.and_then(|(zoo, _)| zoo.description());
-        let description = description.map(ZooDescription::parse).transpose()?;
+        let description = description.map(|text| ZooDescription::parse(&text)).transpose()?;
         let Some(data) = self.data.as_ref().or(description.as_ref().map(|d| &d.data)) else {
             bail!("nothing says what the networks are for: --data NAME is needed");
         };
