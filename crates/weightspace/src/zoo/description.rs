@@ -285,7 +285,8 @@ impl ZooDescription {
     /// list of 96 seeds. None where they differ in more, or drew their models.
     pub fn joined(parts: &[Self]) -> Option<Self> {
         let (first, rest) = parts.split_first()?;
-        let with_seeds = |description: &Self, seeds| ZooDescription { seeds, ..description.clone() };
+        let with_seeds =
+            |description: &Self, seeds| ZooDescription { seeds, ..description.clone() };
         let alike = |other: &Self| with_seeds(other, first.seeds.clone()) == *first;
         if first.sample.is_some() || !rest.iter().all(alike) {
             return None;

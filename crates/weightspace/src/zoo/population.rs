@@ -145,7 +145,8 @@ impl Population {
             Source::Tree(_) => None,
             Source::Packed(packed) => packed.description().map(Cow::from),
             Source::Joined(parts, _) => {
-                let texts = parts.iter().map(Population::description).collect::<Option<Vec<_>>>()?;
+                let texts =
+                    parts.iter().map(Population::description).collect::<Option<Vec<_>>>()?;
                 let first = texts.first()?;
                 if texts.iter().all(|text| text == first) {
                     return Some(first.clone());
