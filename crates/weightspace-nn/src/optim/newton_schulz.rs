@@ -102,7 +102,7 @@ mod tests {
         let matrix = |dead: f32| -> Vec<f32> {
             let value = |i: usize| match i / columns {
                 3 | 7 => dead,
-                _ => ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0,
+                _ => ((i * i * 7919 + i * 523) % 1009) as f32 / 504.0 - 1.0,
             };
             (0..rows * columns).map(value).collect()
         };
