@@ -13,7 +13,7 @@ const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 const ITERATIONS: usize = 5;
 
 /// Elements below this share of the norm count as 0. Those of a unit that no longer learns fall by the momentum in every
-/// step until they are subnormal, and products of these are up to a hundred times slower; what is left out would
+/// step until they are subnormal, and many processors are far slower with such numbers; what is left out would
 /// not be seen beside the rest in `f32`, even after all iterations.
 const SMALLEST_ELEMENT: f32 = 1e-9;
 
