@@ -282,7 +282,7 @@ impl ZooDescription {
     }
 
     /// The description of several zoos as one, where they differ in nothing but seeds: `"1-32"` and `"33-96"` make a
-    /// list of 96 seeds. None where they differ in more, or drew their models.
+    /// list of 96 seeds. None where they differ in more, drew their models, or have too many.
     pub fn joined(parts: &[Self]) -> Option<Self> {
         let (first, rest) = parts.split_first()?;
         let with_seeds =
@@ -298,7 +298,8 @@ impl ZooDescription {
         }
         seeds.sort_unstable();
         seeds.dedup();
-        Some(with_seeds(first, Seeds::List(seeds)))
+        let joined = with_seeds(first, Seeds::List(seeds));
+        joined.check().is_ok().then_some(joined)
     }
 
     /// Epochs after which weights are kept, ascending; 0 is the untrained model.

@@ -142,6 +142,9 @@ impl<'a> ZooTraining<'a> {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
+            // What was said while the last of them ended.
+            done += said.try_iter().sum::<usize>();
+            progress(Progress { done, total });
             workers.into_iter().try_for_each(|worker| worker.join().expect("no thread panics"))
         })?;
         let finished = self.groups.iter().all(|group| self.is_trained(group));
