@@ -226,6 +226,15 @@ fn nothing_is_overwritten_unasked() {
         assert!(ending.stderr.contains("exists; -f replaces it"), "{}", ending.stderr);
     }
     assert_eq!(fs::read(&wsp).unwrap(), b"precious");
+    // What is read is never replaced.
+    let own = folder.path().join("own.pt");
+    fs::copy(mlp(), &own).unwrap();
+    let through = folder.path().join("../").join(folder.path().file_name().unwrap()).join("own.pt");
+    for other in [&own, &through] {
+        let ending = run("compress {} -o {} -f", &[&own, other]);
+        assert!(ending.code == 2 && ending.stderr.contains("is read"), "{}", ending.stderr);
+    }
+    assert_eq!(fs::read(&own).unwrap(), fs::read(mlp()).unwrap());
     done("compress {} -o {} -f", &[&mlp(), &wsp]);
     assert_eq!(run("decompress {} -o {}", &[&wsp, &wsp]).code, 2);
     done("verify {}", &[&wsp]);
@@ -269,8 +278,10 @@ fn verify_compares_with_the_original() {
     bytes[middle] ^= 1;
     fs::write(&wsp, bytes).unwrap();
     let damaged = run("verify {}", &[&wsp]);
-    assert_eq!(damaged.code, 2);
-    assert!(damaged.stderr.contains("checksum"), "{}", damaged.stderr);
+    assert_eq!(damaged.code, 1);
+    assert!(damaged.stdout.contains("DAMAGED") && damaged.stdout.contains("checksum"));
+    assert_eq!(run("verify {} --json", &[&wsp]).json()["ok"], false);
+    assert_eq!(run("verify {}", &[&folder.path().join("none.wsp")]).code, 2);
 }
 
 #[test]
@@ -337,6 +348,30 @@ fn a_wsp_file_remembers_its_preprocessing() {
     assert_eq!(json["preprocessing"], "unit-pad28");
     assert!(json["correct"].as_u64().unwrap() > 330, "{json}");
     assert_eq!(done("inspect {} --json", &[&wsp]).json()["data"], "digits");
+}
+
+#[test]
+fn what_a_checkpoint_states_survives_compression_without_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let [model, wsp, again] =
+        ["m.safetensors", "m.wsp", "again.safetensors"].map(|n| folder.path().join(n));
+    let stated =
+        [("weightspace.preprocessing", "unit-pad28"), ("weightspace.arch", "zoo-cnn:gelu")];
+    let metadata = stated.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    let tensors = Checkpoint::open(&cnn()).unwrap().state_dict().unwrap();
+    write_safetensors(&model, &tensors, &BTreeMap::from(metadata)).unwrap();
+    let before = done("eval {} --data digits --json", &[&model]).json();
+    done("compress {} -o {} --bits 8", &[&model, &wsp]);
+    done("decompress {} -o {}", &[&wsp, &again]);
+    for file in [&wsp, &again] {
+        let json = done("eval {} --data digits --json", &[file]).json();
+        assert_eq!(
+            (&json["arch"], &json["preprocessing"]),
+            (&before["arch"], &before["preprocessing"])
+        );
+        let [now, before] = [&json, &before].map(|json| json["correct"].as_i64().unwrap());
+        assert!(before - now < 8, "{json}");
+    }
 }
 
 #[test]

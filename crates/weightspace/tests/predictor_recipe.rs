@@ -75,6 +75,35 @@ fn an_interrupted_recipe_continues_to_the_same_bytes() {
 }
 
 #[test]
+fn mistakes_leave_nothing_behind_and_targets_that_are_missed_keep_the_work() {
+    let guard = tempfile::tempdir().unwrap();
+    let file = guard.path().join("m.wsp");
+    let refused = |line: &str| {
+        let found = command(line, &file).output().unwrap();
+        assert_eq!(found.status.code(), Some(2), "{line}");
+        String::from_utf8(found.stderr).unwrap()
+    };
+    assert!(refused("--encoding tables:0 --steps 2").contains("tables a width of 1 to"));
+    assert!(refused("--steps 2 --distill-epochs 1").contains("--distill-epochs needs images"));
+    assert_eq!(fs::read_dir(guard.path()).unwrap().count(), 0);
+    let line = format!("--width 4 --steps 5 --distill-epochs 1 {IMAGES}");
+    let said = refused(&format!("{line} --target-accuracy 0.999"));
+    assert!(said.contains("cannot be reached") && said.contains("keeps the work"), "{said}");
+    let found = json(&format!("{line} --target-accuracy 0.01"), &file);
+    assert!(found["predictor"]["held_out_accuracy"].as_f64().unwrap() >= 0.01, "{found}");
+    let relative = found["predictor"]["relative_error"].as_f64().unwrap();
+    let better = json("--width 30 --steps 300 -f", &file)["predictor"]["relative_error"].as_f64();
+    assert!(better.unwrap() < 0.5 && relative > better.unwrap(), "{found}");
+    assert!(!guard.path().join("m.wsp.work").exists());
+    // No more coefficients than weights, however large the file may be.
+    let large = json("--target-bytes 2000000 --steps 2 -f", &file);
+    assert!(
+        large["bytes"].as_u64().unwrap() < large["original_bytes"].as_u64().unwrap(),
+        "{large}"
+    );
+}
+
+#[test]
 fn a_named_workplace_is_kept() {
     let guard = tempfile::tempdir().unwrap();
     let (file, work) = (guard.path().join("m.wsp"), guard.path().join("work"));

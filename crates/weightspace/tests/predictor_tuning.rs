@@ -272,6 +272,24 @@ fn training_repairs_a_poor_predictor() {
 }
 
 #[test]
+fn noise_needs_no_images() {
+    let guard = tempfile::tempdir().unwrap();
+    let (file, _) = poor_predictor(guard.path());
+    let (at, model) = (guard.path().display(), cnn().display().to_string());
+    let options = "--noise-inputs --predictor-bits 8 --epochs 1 --learning-rate 0.01 --threads 2";
+    run(&format!(
+        "train --method predictor --init {model} --predictor {file} {options} -o {at}/noise"
+    ));
+    let eval = "eval --data digits --preprocessing unit-pad28";
+    let [before, after] =
+        [file, format!("{at}/noise/model.wsp")].map(|f| accuracy(&format!("{eval} {f}")));
+    assert!(after > before, "{before} to {after}");
+    let json = run(&format!("inspect {at}/noise/model.wsp --json")).stdout;
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert!(json["data"] == "" && json["preprocessing"] == "", "{json}");
+}
+
+#[test]
 fn a_killed_training_continues_to_the_same_bytes() {
     let guard = tempfile::tempdir().unwrap();
     let (_, train) = poor_predictor(guard.path());

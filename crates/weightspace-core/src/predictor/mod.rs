@@ -50,7 +50,10 @@ pub enum PredictorError {
         axis: &'static str,
     },
     /// Parameters of an encoding beyond the limits.
-    #[error("the encoding {encoding:?} of {scale:?} coordinates is beyond the limits")]
+    #[error(
+        "an encoding beyond the limits: positional has 1 to 256 levels and a base above 0 and at most 4, chebyshev a \
+         degree of 1 to 256 and coordinates that are not raw, tables a width of 1 to {WIDTH}"
+    )]
     Encoding {
         /// The encoding.
         encoding: Encoding,

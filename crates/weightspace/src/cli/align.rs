@@ -138,7 +138,7 @@ struct Lines {
 /// Runs the command.
 pub fn run(arguments: &Align, global: &Global) -> anyhow::Result<Outcome> {
     if let Some(path) = &arguments.output {
-        output::check(path, arguments.force)?;
+        output::check(path, arguments.force, &[&arguments.a, &arguments.b])?;
     }
     let (a, b) = (Model::open(&arguments.a)?, Model::open(&arguments.b)?);
     let images = arguments.data.as_ref().map(|data| arguments.images.open(data, &a, global));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use weightspace_core::{Tensor, TensorInfo};
+use weightspace_core::{DType, Tensor, TensorInfo};
 
 use super::model::Model;
 
@@ -13,8 +13,11 @@ use super::model::Model;
 pub struct Comparison {
     /// Same names, types, shapes and bytes; the order does not matter.
     pub identical: bool,
-    /// Largest absolute difference of two elements; nothing if no tensor can be compared.
+    /// Largest absolute difference of two weights, or of two elements where there are no weights; nothing if no tensor can be
+    /// compared. (Integers count steps and batches.)
     pub max_abs: Option<f64>,
+    /// Name of the tensor that has it.
+    pub most_different: Option<String>,
     /// Tensors that both have, in the order of the first.
     pub tensors: Vec<TensorComparison>,
     /// Names that only the first has.
@@ -79,14 +82,29 @@ pub fn compare(a: &Model, b: &Model) -> anyhow::Result<Comparison> {
         names.filter(|name| !from.contains_key(name.as_str())).cloned().collect()
     };
     let (only_in_a, only_in_b) = (missing(a, &in_b), missing(b, &in_a));
+    let most_different = most_different(&tensors);
     let same_names = only_in_a.is_empty() && only_in_b.is_empty();
     Ok(Comparison {
         identical: same_names && tensors.iter().all(|t| t.identical),
-        max_abs: tensors.iter().filter_map(|t| t.measures).map(|m| m.max_abs).reduce(larger),
+        max_abs: most_different.as_ref().map(|(_, max_abs)| *max_abs),
+        most_different: most_different.map(|(name, _)| name),
         tensors,
         only_in_a,
         only_in_b,
     })
+}
+
+/// The largest difference and where it is: among weights, if there are such.
+fn most_different(tensors: &[TensorComparison]) -> Option<(String, f64)> {
+    let measured = |of: &&TensorComparison| of.measures.is_some();
+    let is_float =
+        |of: &&TensorComparison| DType::ALL.iter().any(|d| d.name() == of.dtype && d.is_float());
+    let has_floats = tensors.iter().filter(measured).any(|tensor| is_float(&tensor));
+    let counted = tensors.iter().filter(|tensor| !has_floats || is_float(tensor));
+    let found = counted.filter_map(|tensor| Some((&tensor.name, tensor.measures?.max_abs)));
+    // The first of equals.
+    let most = found.reduce(|a, b| if b.1 > a.1 || b.1.is_nan() && !a.1.is_nan() { b } else { a });
+    most.map(|(name, max_abs)| (name.clone(), max_abs))
 }
 
 fn by_name(tensors: &[TensorInfo]) -> HashMap<&str, &TensorInfo> {

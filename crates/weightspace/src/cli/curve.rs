@@ -149,6 +149,8 @@ pub fn run(arguments: &Curve, global: &Global) -> anyhow::Result<Outcome> {
         points.push(job.given(path)?);
     }
     points.extend(merged);
+    let shown = arguments.model.display();
+    ensure!(!points.is_empty(), "{shown}: none of the methods reaches any of the sizes");
     job.write_pictures(&points)?;
     let report = Report {
         identity: &job.record.identity,
@@ -271,7 +273,7 @@ impl<'a> Job<'a> {
             match method.file(&session, &header, Goal::Bytes(*size), &progress) {
                 Ok(bytes) => self.finish(wanted, &bytes)?,
                 Err(AutoError::OutOfReach(reason)) => {
-                    self.global.explain(format_args!("{}: {reason}", method.name));
+                    self.global.say(format_args!("{}: {reason}", method.name));
                 }
                 Err(AutoError::Interrupted(interrupted)) => {
                     let stopped = lessons.context("only training is interrupted")?;

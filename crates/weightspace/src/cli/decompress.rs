@@ -1,6 +1,5 @@
 //! `weightspace decompress`: a `.wsp` file back into a checkpoint.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -33,13 +32,13 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(arguments: &Decompress, global: &Global) -> anyhow::Result<Outcome> {
     let OutputArgs { output: path, force } = &arguments.output;
-    output::check(path, *force)?;
+    output::check(path, *force, &[&arguments.file])?;
     let model = Model::open_with(&arguments.file, &arguments.decoding)?;
     let Source::Wsp(file) = model.source() else {
         anyhow::bail!("{}: not a .wsp file", arguments.file.display());
     };
     let decoder = model.decoder(file)?;
-    let mut writer = SafetensorsWriter::create(path, file.tensors(), &BTreeMap::new())?;
+    let mut writer = SafetensorsWriter::create(path, file.tensors(), &model.statements())?;
     decoder.decode_each(|_, tensor| Ok::<_, anyhow::Error>(writer.write(&tensor)?))?;
     writer.finish()?;
     let bytes = std::fs::metadata(path)?.len();

@@ -60,8 +60,9 @@ fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         }
         Some(max_abs) => writeln!(
             out,
-            "{different} of {} common tensors differ, the largest difference is {max_abs:.6e}",
-            comparison.tensors.len()
+            "{different} of {} common tensors differ, the largest difference is {max_abs:.6e} in {}",
+            comparison.tensors.len(),
+            text::printable(comparison.most_different.as_deref().unwrap_or_default())
         ),
         None => writeln!(out, "different: no tensor can be compared"),
     }
@@ -82,5 +83,13 @@ fn row(tensor: &TensorComparison) -> [String; 6] {
         true => "identical".to_owned(),
         false => format!("{:.6e}", m.max_abs),
     };
-    [name, shape, format!("{:.6}", m.norm_a), format!("{:.6}", m.norm_b), cosine, difference]
+    [name, shape, norm(m.norm_a), norm(m.norm_b), cosine, difference]
+}
+
+/// A norm with six digits after the point, or with an exponent where these would say nothing.
+fn norm(norm: f64) -> String {
+    match norm == 0.0 || (1e-3..1e9).contains(&norm) {
+        true => format!("{norm:.6}"),
+        false => format!("{norm:.6e}"),
+    }
 }

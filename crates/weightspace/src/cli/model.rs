@@ -15,6 +15,7 @@ use weightspace_core::{
 };
 use weightspace_nn::Net;
 use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::data::Preprocessing;
 
 use super::decoding::{DecodeArgs, read_key};
 use super::{Global, text};
@@ -218,6 +219,12 @@ impl Model {
                 Some(file.header().preprocessing.as_str()).filter(|p| !p.is_empty())
             }
         }
+    }
+
+    /// The same, read.
+    pub fn stated_preprocessing(&self) -> anyhow::Result<Option<Preprocessing>> {
+        let stated = self.preprocessing().map(str::parse).transpose();
+        stated.with_context(|| self.path.display().to_string())
     }
 
     /// The architecture that the file says it holds.

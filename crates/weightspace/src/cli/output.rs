@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 
 /// The options `-o` and `-f`.
@@ -17,9 +17,13 @@ pub struct OutputArgs {
     pub force: bool,
 }
 
-/// Finds out before the work begins what would keep the file from being written after it.
-pub fn check(path: &Path, force: bool) -> anyhow::Result<()> {
+/// Finds out before the work begins what would keep the file from being written after it; it must be none of those that are read.
+pub fn check<P: AsRef<Path>>(path: &Path, force: bool, read: &[P]) -> anyhow::Result<()> {
     let shown = path.display();
+    if let Ok(written) = fs::canonicalize(path) {
+        let is_read = |read: &P| fs::canonicalize(read).is_ok_and(|read| read == written);
+        ensure!(!read.iter().any(is_read), "{shown}: is read; name another file to write");
+    }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => bail!("{shown}: exists and is not a regular file"),
         Ok(_) if !force => bail!("{shown}: exists; -f replaces it"),

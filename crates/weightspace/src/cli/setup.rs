@@ -28,7 +28,7 @@ pub struct Setup {
 impl Setup {
     /// Reads the data set and fits the network of `model` to it.
     ///
-    /// The preprocessing is, in this order: the one given, what a `.wsp` file says, what published
+    /// The preprocessing is, in this order: the one given, what the file says, what published
     /// checkpoints of the architecture expect, the data set's own.
     pub fn new(
         model: &Model,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use weightspace_core::StateDict;
+use weightspace_core::{StateDict, WspError};
 use weightspace_nn::data::{Preprocessing, Split};
 
 use super::compare::compare;
@@ -36,7 +36,7 @@ pub struct Verify {
 /// What was found.
 #[derive(Serialize)]
 pub struct Report {
-    /// Nothing that was checked is wrong; a damaged file is an error.
+    /// Nothing that was checked is wrong; of a damaged file there is no more to say than that it is.
     pub ok: bool,
     method: &'static str,
     arch: Option<String>,
@@ -46,8 +46,10 @@ pub struct Report {
     fits_arch: Option<bool>,
     /// Whether the file was made from exactly the weights of `--against`.
     source_matches: Option<bool>,
-    /// Largest difference from `--against`.
+    /// Largest difference of a weight from that of `--against`.
     pub max_abs: Option<f64>,
+    /// The tensor that has it.
+    most_different: Option<String>,
     /// Accuracy of the file.
     pub accuracy: Option<f64>,
     /// Accuracy of `--against`.
@@ -56,9 +58,29 @@ pub struct Report {
 
 /// Runs the command.
 pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
-    let report = check(arguments, global)?;
+    let report = match check(arguments, global) {
+        Err(error) if is_damaged(&error) => {
+            let damaged = Damaged { ok: false, reason: text::one_line(&error) };
+            global.print(&damaged, |out| writeln!(out, "DAMAGED: {}", damaged.reason))?;
+            return Ok(Outcome::CheckFailed);
+        }
+        report => report?,
+    };
     global.print(&report, |out| report.write(arguments, out))?;
     Ok(Outcome::of_check(report.ok))
+}
+
+/// What is found of a file that cannot be decoded.
+#[derive(Serialize)]
+struct Damaged {
+    ok: bool,
+    reason: String,
+}
+
+/// Whether what is wrong is the bytes of a `.wsp` file.
+fn is_damaged(error: &anyhow::Error) -> bool {
+    let malformed = |cause: &WspError| matches!(cause, WspError::Malformed { .. });
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(malformed))
 }
 
 /// Checks the file, and says nothing about it.
@@ -80,6 +102,7 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
         fits_arch,
         source_matches: None,
         max_abs: None,
+        most_different: None,
         accuracy: None,
         against_accuracy: None,
     };
@@ -93,7 +116,8 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
         let matches = weights.content_hash()[..16] == header.source_hash;
         report.ok &= matches;
         report.source_matches = Some(matches);
-        report.max_abs = compare(&model, &original)?.max_abs;
+        let comparison = compare(&model, &original)?;
+        (report.max_abs, report.most_different) = (comparison.max_abs, comparison.most_different);
         report.against_accuracy = accuracy(&original, &weights, arguments, global)?;
     }
     Ok(report)
@@ -132,8 +156,9 @@ impl Report {
             let verb = if matches { "was" } else { "WAS NOT" };
             writeln!(out, "it {verb} made from {path}")?;
         }
-        if let Some(max_abs) = self.max_abs {
-            writeln!(out, "the largest difference is {max_abs:.6e}")?;
+        if let (Some(max_abs), Some(name)) = (self.max_abs, &self.most_different) {
+            let name = text::printable(name);
+            writeln!(out, "the largest difference is {max_abs:.6e} in {name}")?;
         }
         for (value, what) in [(self.accuracy, "accuracy"), (self.against_accuracy, "before  ")] {
             if let Some(value) = value {

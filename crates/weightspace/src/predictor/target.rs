@@ -63,7 +63,9 @@ pub enum TargetError {
     #[error("tensor {0} holds NaN or infinite values")]
     NotFinite(String),
     /// No tensor of the network is predicted.
-    #[error("{0} has no tensor that these settings would predict")]
+    #[error(
+        "{0} has no convolution to predict, and no tiles of linear layers are asked for (linear-tile)"
+    )]
     Nothing(String),
     /// Coordinates or tiles out of their ranges.
     #[error(transparent)]

@@ -111,6 +111,15 @@ impl<'a> Auditor<'a> {
         nearest.map(|all| all.iter().sum::<f64>() / all.len().max(1) as f64)
     }
 
+    /// How far from a known network one that has nothing to do with it would be, of the same size and at right angles to it.
+    ///
+    /// # Panics
+    /// If there is no such network.
+    pub fn unrelated(&self, index: usize) -> f64 {
+        let squares = self.known[index].iter().map(|&value| f64::from(value).powi(2));
+        (2.0 * squares.sum::<f64>()).sqrt()
+    }
+
     /// A known network with noise: as far from it as `distance` says.
     ///
     /// # Errors

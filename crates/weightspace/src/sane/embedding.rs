@@ -1,13 +1,14 @@
 //! Embeddings of many networks.
 
 use faer::Mat;
-use weightspace_core::StateDict;
 use weightspace_core::permutation::PermutationGroup;
+use weightspace_core::{StateDict, Tensor, quoted};
 
 use super::coder::{self, Coder};
 use super::halo::Halo;
 use super::pretraining::Samples;
 use super::{Arranger, SaneError, SaneModel, Standardisation, TokenLayout, Windows};
+use crate::zoo::names::{renamed, same_network};
 use crate::zoo::{EpochMetrics, ModelWeights};
 
 /// The embedding of a network.
@@ -98,8 +99,11 @@ pub fn embed_all(
         return Ok(());
     };
     let config = model.autoencoder.config();
-    let layout = TokenLayout::new(&first, config.tokens)?;
-    let known = model.layout.fits(layout.tensors());
+    let known = model.layout.fits(&first);
+    let layout = match known {
+        true => model.layout.clone(),
+        false => TokenLayout::new(&first, config.tokens)?,
+    };
     let all = (0..samples.len()).map(|sample| samples.open(&layout, sample));
     let standardisation = model.standardisation_for(&layout, all)?;
     let groups = if known { model.groups()? } else { Vec::new() };
@@ -125,19 +129,40 @@ pub fn embed_all(
 }
 
 /// The embedding of a single network: standardised by the autoencoder's statistics if it is of the same architecture as
-/// those that it was trained on, else by its own.
+/// those that it was trained on, else by those of the networks that it is to be compared with, if it is like these, or by its own.
 ///
 /// # Errors
-/// A network that has no tokens, or is beyond the positions that the autoencoder knows.
+/// A network that has no tokens, weights that are not finite, or is beyond the positions that the autoencoder knows.
 pub fn embed_one(
     model: &SaneModel,
     tensors: StateDict,
+    others: Option<&Samples>,
     halo: Halo,
 ) -> Result<Embedding, SaneError> {
-    let tensors = model.align(tensors)?;
+    let infinite = |(_, tensor): &(&str, &Tensor)| {
+        tensor.dtype().is_float() && !tensor.iter_f64().all(f64::is_finite)
+    };
+    if let Some((name, _)) = tensors.iter().find(infinite) {
+        return Err(SaneError::NotFinite(quoted(name)));
+    }
+    let mut tensors = model.align(tensors)?;
+    let mut like = None;
+    if let Some(others) = others.filter(|others| !others.is_empty()) {
+        let first = others.tensors(0)?;
+        if !model.layout.fits(&first) && same_network(&first, &tensors.infos()) {
+            tensors = renamed(tensors, &first);
+            like = Some(others);
+        }
+    }
     let layout = TokenLayout::new(&tensors.infos(), model.autoencoder.config().tokens)?;
     let weights = || ModelWeights::of_tensors(&tensors);
-    let standardisation = model.standardisation_for(&layout, [Ok(weights())].into_iter())?;
+    let standardisation = match like {
+        Some(others) => {
+            let all = (0..others.len()).map(|sample| others.open(&layout, sample));
+            Standardisation::of(&layout, all)?
+        }
+        None => model.standardisation_for(&layout, [Ok(weights())].into_iter())?,
+    };
     let parts = (&layout, &standardisation);
     Embedder::new(model, Vec::new(), parts, halo).embed(&weights(), None)
 }

@@ -24,6 +24,9 @@ pub enum SaneError {
         /// Its name, quoted.
         name: String,
     },
+    /// A tensor has values that nothing can be learnt from.
+    #[error("tensor {0} has values that are not finite")]
+    NotFinite(String),
     /// A tensor has another shape.
     #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {

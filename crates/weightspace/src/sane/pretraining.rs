@@ -165,20 +165,17 @@ impl Samples {
         &self.population
     }
 
-    /// The weights of a sample.
+    /// The weights of a sample, with its tensors in the order of the layout's.
     ///
     /// # Errors
     /// If they cannot be read, or are those of another network.
     pub fn open(&self, layout: &TokenLayout, sample: usize) -> Result<ModelWeights<'_>, SaneError> {
         let (model, epoch) = self.samples[sample];
         let weights = self.population.open_weights(model, epoch)?;
-        if !layout.fits(weights.tensors()) {
-            return Err(SaneError::Model {
-                model: weightspace_core::quoted(self.population.name(model)),
-                reason: "its tensors are not those of the first model".to_owned(),
-            });
-        }
-        Ok(weights)
+        weights.in_order_of(layout.tensors()).ok_or_else(|| SaneError::Model {
+            model: weightspace_core::quoted(self.population.name(model)),
+            reason: "its tensors are not those of the first model".to_owned(),
+        })
     }
 
     /// Names, types and shapes of a sample's tensors.

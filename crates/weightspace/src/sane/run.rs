@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use weightspace_core::align::{AlignOptions, Aligner};
+use weightspace_core::permutation::PermutationGroup;
 use weightspace_core::{StateDict, quoted};
-use weightspace_nn::Net;
 use weightspace_nn::arch;
 use weightspace_nn::engine::training::RunningStatistics;
 use weightspace_nn::train::{Dense, TrainConfig, Trainer};
@@ -46,8 +46,10 @@ impl Default for PretrainConfig {
 
 /// What is known of a zoo before training.
 pub struct Study {
-    /// The network that all models are.
-    pub net: Net,
+    /// Architecture of all models; empty if it is none that is known.
+    pub arch: String,
+    /// Its units that may change places; none of an unknown architecture.
+    groups: Vec<PermutationGroup>,
     /// How their tensors are tokens.
     pub layout: TokenLayout,
     /// Mean and deviation of the layers of the training models.
@@ -69,7 +71,7 @@ impl Study {
     /// Looks at a zoo: all models are read once.
     ///
     /// # Errors
-    /// A zoo that cannot be read, whose models are not of one known architecture, or that has too few.
+    /// A zoo that cannot be read, whose models are not of one architecture, which has to be known where they are aligned, or that has too few.
     pub fn new(zoo: &Population, config: &PretrainConfig) -> Result<Self, SaneError> {
         let (finite, left_out) = zoo.without_nan()?;
         let parts = finite.split(config.split_seed);
@@ -78,22 +80,34 @@ impl Study {
         let validation = Samples::new(parts.validation, wanted)?;
         let Some(last) = train.last_epoch_of(0) else {
             return Err(SaneError::Setting {
-                setting: "number of models with weights of such epochs",
-                value: train.population().len().to_string(),
-                expected: "at least one to learn from".to_owned(),
+                setting: "number of training models with finite weights of such epochs",
+                value: "0".to_owned(),
+                expected: format!(
+                    "at least 1: there are {} models, of which 70 % are to learn from",
+                    finite.len()
+                ),
             });
         };
         let reference = train.population().weights(0, last)?;
         let layout = TokenLayout::new(&reference.infos(), config.model.tokens)?;
-        let net = arch::recognise(&reference.infos()).map_err(|error| SaneError::Model {
-            model: quoted(train.population().name(0)),
-            reason: error.to_string(),
-        })?;
+        let net = match arch::recognise(&reference.infos()) {
+            Ok(net) => Some(net),
+            Err(_) if !config.align => None,
+            Err(_) => {
+                return Err(SaneError::Model {
+                    model: quoted(train.population().name(0)),
+                    reason: "no known architecture, so that its units cannot be aligned: models are learnt as they are \
+                             with --no-align"
+                        .to_owned(),
+                });
+            }
+        };
+        let arch = net.as_ref().map_or_else(String::new, |net| net.arch().to_owned());
+        let groups = net.map_or_else(Vec::new, |net| net.permutation_groups());
         let models = (0..train.len()).map(|sample| train.open(&layout, sample));
         let standardisation = Standardisation::of(&layout, models)?;
         (0..validation.len()).try_for_each(|sample| validation.open(&layout, sample).map(drop))?;
         let autoencoder = Autoencoder::of(config.model.clone(), &layout)?;
-        let groups = net.permutation_groups();
         let (train, validation) = match config.align && !groups.is_empty() {
             true => {
                 let aligner = Aligner::new(&groups, &reference, AlignOptions::default())?;
@@ -102,7 +116,8 @@ impl Study {
             false => (train, validation),
         };
         Ok(Study {
-            net,
+            arch,
+            groups,
             layout,
             standardisation,
             autoencoder,
@@ -118,7 +133,7 @@ impl Study {
         SaneModel {
             autoencoder: self.autoencoder.clone(),
             weights,
-            arch: self.net.arch().to_owned(),
+            arch: self.arch.clone(),
             layout: self.layout.clone(),
             standardisation: self.standardisation.clone(),
             reference: self.reference.clone(),
@@ -136,7 +151,7 @@ impl Study {
         let task = Pretraining::new(
             &self.autoencoder,
             (&self.layout, &self.standardisation),
-            Arranger::new(&self.layout, self.net.permutation_groups()),
+            Arranger::new(&self.layout, self.groups.clone()),
             (self.train.clone(), self.validation.clone()),
             config.windows.clone(),
             seed,

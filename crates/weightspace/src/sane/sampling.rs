@@ -80,14 +80,16 @@ pub struct SamplingConfig {
     pub candidates: usize,
     /// Rounds of bootstrapping.
     pub rounds: usize,
-    /// Deviation of embeddings that know nothing of prompts.
+    /// Deviation of embeddings that know nothing of prompts but this: it is in units of the deviation of the embeddings of a
+    /// layer's tokens.
     pub prior: f32,
     /// How long networks are decoded.
     pub halo: Halo,
 }
 
 impl SamplingConfig {
-    /// The published settings: bandwidth 0.2, the best 10 of 50, a prior of deviation 10.
+    /// Bandwidth 0.2 and the best 10 of 50, as published, and a prior as wide as the embeddings. (The published deviation of 10 is
+    /// absolute; where embeddings deviate by 1 it makes networks that do not learn.)
     pub fn new(method: Method, halo: Halo) -> Self {
         SamplingConfig { method, halo, ..SamplingConfig::default() }
     }
@@ -125,7 +127,7 @@ impl Default for SamplingConfig {
             count: 10,
             candidates: 50,
             rounds: 3,
-            prior: 10.0,
+            prior: 1.0,
             halo: Halo::of_window(32),
         }
     }
@@ -286,7 +288,9 @@ impl Density {
     fn draw(&self, config: &SamplingConfig, stream: &mut Stream, out: &mut [f32]) -> usize {
         if self.prior {
             stream.fill_normal(out);
-            out.iter_mut().for_each(|value| *value *= config.prior);
+            for (out, deviation) in out.chunks_exact_mut(self.latent).zip(&self.deviations) {
+                out.iter_mut().for_each(|value| *value *= config.prior * deviation);
+            }
             return 0;
         }
         let mut noise = vec![0.0; self.latent];
@@ -390,12 +394,16 @@ mod tests {
     fn a_prior_knows_no_prompt() {
         let (density, config) = density();
         let density = Density { prior: true, ..density };
+        let config = SamplingConfig { prior: 0.5, ..config };
         let mut out = vec![0.0; 8];
-        let mut square = 0.0;
+        let mut squares = [0.0; 2];
         for number in 0..500 {
             density.draw(&config, &mut Stream::new(Key::from_seed(2), number), &mut out);
-            square += out.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / (8.0 * 500.0);
+            for (square, layer) in squares.iter_mut().zip(out.chunks_exact(4)) {
+                *square += layer.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / (4.0 * 500.0);
+            }
         }
-        assert!((square.sqrt() - 10.0).abs() < 0.5, "{square}");
+        let [first, second] = squares.map(f64::sqrt);
+        assert!((first / 25.0 - 1.0).abs() < 0.05 && (second / 75.0 - 1.0).abs() < 0.05);
     }
 }

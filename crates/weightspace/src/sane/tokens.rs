@@ -101,12 +101,12 @@ impl TokenLayout {
         Ok(TokenLayout { config, tensors: tensors.to_vec(), layers })
     }
 
-    /// Whether these tensors are those of its networks, but for the names of modules.
+    /// Whether these tensors are those of its networks, but for their order and the names of modules.
     pub fn fits(&self, tensors: &[TensorInfo]) -> bool {
         same_network(&self.tensors, tensors)
     }
 
-    /// Tensors under the names that it knows, if they [fit](Self::fits); others as they are.
+    /// Tensors under the names and in the order that it knows, if they [fit](Self::fits); others as they are.
     pub fn renamed(&self, tensors: StateDict) -> StateDict {
         renamed(tensors, &self.tensors)
     }

@@ -12,7 +12,7 @@ use weightspace_nn::init::Initialisation;
 use weightspace_nn::net::Activation;
 
 use super::ZooError;
-use super::params::Params;
+use super::params::{self, Params};
 use super::presets::PRESETS;
 use super::spec::{ModelSpec, ZooOptimizer, ZooSchedule};
 
@@ -377,23 +377,34 @@ impl ZooDescription {
         Ok(self.positions(total)?.into_iter().map(spec).collect())
     }
 
+    /// Sets the number of epochs; of the checkpoints those stay that are reached, and the last epoch is one.
+    pub fn end_at(&mut self, epochs: u32) {
+        if let Checkpoints::Epochs(wanted) = &mut self.checkpoints
+            && epochs < self.epochs
+        {
+            wanted.retain(|&epoch| epoch < epochs);
+            wanted.push(epochs);
+        }
+        self.epochs = epochs;
+    }
+
     /// Flat keys of `params.json` for a model: those of its axes, of the training, and of the network's
     /// images.
     pub fn params(&self, spec: &ModelSpec, in_channels: usize, classes: usize) -> Params {
-        let mut params = spec.to_params();
-        let mut set = |key: &str, value| params.insert(key.to_owned(), value);
+        let mut all = spec.to_params();
+        let mut set = |key: &str, value| all.insert(key.to_owned(), value);
         set("model::channels_in", json!(in_channels));
         set("model::o_dim", json!(classes));
         set("training::batchsize", json!(self.batch));
         set("training::epochs_train", json!(self.epochs));
-        set("weightspace::data", json!(self.data));
+        set(params::DATA, json!(self.data));
         if let Some(preprocessing) = &self.preprocessing {
-            set("weightspace::preprocessing", json!(preprocessing));
+            set(params::PREPROCESSING, json!(preprocessing));
         }
         if let Some(images) = self.images {
             set("weightspace::images", json!(images));
         }
-        params
+        all
     }
 
     /// Positions of the models in the grid, ascending.

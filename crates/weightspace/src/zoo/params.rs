@@ -7,6 +7,11 @@ use serde_json::Value;
 /// Keys are flat, with the group before two colons: `model::nlin`, `optim::lr`, `training::batchsize`, `seed`.
 pub type Params = serde_json::Map<String, Value>;
 
+/// Key of the data set that a model was trained on.
+pub(super) const DATA: &str = "weightspace::data";
+/// Key of what was done to its images.
+pub(super) const PREPROCESSING: &str = "weightspace::preprocessing";
+
 /// Most bytes of the parameters of one model.
 pub(super) const MOST_BYTES: usize = 1 << 16;
 

@@ -10,7 +10,7 @@ use weightspace_nn::data::split_train_validation;
 use super::description::ZooDescription;
 use super::metrics::EpochMetrics;
 use super::packed::Packed;
-use super::params::Params;
+use super::params::{self, Params};
 use super::row::RowLayout;
 use super::spec::ModelSpec;
 use super::weights::ModelWeights;
@@ -49,6 +49,16 @@ pub struct Model {
 }
 
 impl Model {
+    /// Name of the data set that it was trained on, where its parameters say so.
+    pub fn data(&self) -> Option<&str> {
+        params::text(&self.params, params::DATA)
+    }
+
+    /// What was done to the images, where its parameters say so.
+    pub fn preprocessing(&self) -> Option<&str> {
+        params::text(&self.params, params::PREPROCESSING)
+    }
+
     /// Its parameters as something that can be trained.
     ///
     /// # Errors

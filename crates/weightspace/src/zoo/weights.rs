@@ -6,10 +6,15 @@ use std::ops::Range;
 use weightspace_core::{Checkpoint, DType, StateDict, Tensor, TensorInfo};
 
 use super::ZooError;
+use super::names::correspondence;
 
 /// The weights of a model, of which parts can be read: of a packed zoo and of safetensors files nothing but these
 /// is touched.
-pub struct ModelWeights<'a>(Held<'a>);
+pub struct ModelWeights<'a> {
+    held: Held<'a>,
+    /// Tensors in another order, and where they are among those that are held.
+    order: Option<(Vec<TensorInfo>, Vec<usize>)>,
+}
 
 enum Held<'a> {
     /// Elements of all tensors end to end, little-endian `f32`.
@@ -19,26 +24,47 @@ enum Held<'a> {
 }
 
 impl<'a> ModelWeights<'a> {
+    fn of(held: Held<'a>) -> Self {
+        ModelWeights { held, order: None }
+    }
+
+    /// With tensors in the order of another network, under its names, if they are [those of the same](correspondence); else nothing.
+    pub fn in_order_of(self, known: &[TensorInfo]) -> Option<Self> {
+        let positions = correspondence(known, self.tensors())?;
+        if positions.iter().copied().eq(0..positions.len()) {
+            return Some(self);
+        }
+        let tensor = |(info, &at): (&TensorInfo, &usize)| TensorInfo {
+            name: info.name.clone(),
+            ..self.tensors()[at].clone()
+        };
+        let tensors = known.iter().zip(&positions).map(tensor).collect();
+        let held = |at: usize| self.order.as_ref().map_or(at, |(_, order)| order[at]);
+        let order = positions.into_iter().map(held).collect();
+        Some(ModelWeights { order: Some((tensors, order)), ..self })
+    }
+
     pub(super) fn of_row(bytes: Cow<'a, [u8]>, tensors: &'a [TensorInfo]) -> Self {
-        ModelWeights(Held::Row(bytes, tensors))
+        ModelWeights::of(Held::Row(bytes, tensors))
     }
 
     /// Those of a checkpoint.
     pub fn of_checkpoint(checkpoint: Checkpoint) -> Self {
-        ModelWeights(Held::Checkpoint(checkpoint))
+        ModelWeights::of(Held::Checkpoint(checkpoint))
     }
 
     /// Those of a state dict.
     pub fn of_tensors(tensors: &'a StateDict) -> Self {
-        ModelWeights(Held::Tensors(tensors, tensors.infos()))
+        ModelWeights::of(Held::Tensors(tensors, tensors.infos()))
     }
 
     /// Names, types and shapes.
     pub fn tensors(&self) -> &[TensorInfo] {
-        match &self.0 {
-            Held::Row(_, tensors) => tensors,
-            Held::Checkpoint(checkpoint) => checkpoint.tensors(),
-            Held::Tensors(_, tensors) => tensors,
+        match (&self.order, &self.held) {
+            (Some((tensors, _)), _) => tensors,
+            (None, Held::Row(_, tensors)) => tensors,
+            (None, Held::Checkpoint(checkpoint)) => checkpoint.tensors(),
+            (None, Held::Tensors(_, tensors)) => tensors,
         }
     }
 
@@ -80,7 +106,8 @@ impl<'a> ModelWeights<'a> {
         tensor: usize,
         elements: Range<usize>,
     ) -> Result<(DType, Cow<'_, [u8]>), ZooError> {
-        match &self.0 {
+        let tensor = self.order.as_ref().map_or(tensor, |(_, order)| order[tensor]);
+        match &self.held {
             Held::Row(bytes, tensors) => {
                 let start: usize = tensors[..tensor].iter().map(TensorInfo::element_count).sum();
                 let own = &bytes[4 * start..][..4 * tensors[tensor].element_count()];

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::{Checkpoint, StateDict, Tensor};
 
 use crate::program::{interrupt, program, wait_until};
 
@@ -136,6 +138,67 @@ fn a_model_is_its_own_nearest_neighbour() {
     assert!(distances.is_sorted());
 }
 
+/// Programs that write tensors in the order of their names are many.
+#[test]
+fn the_order_of_tensors_in_a_file_is_of_no_account() {
+    let at = at();
+    for model in [0, 15] {
+        done(at, &format!("zoo show zoo {model} -o ordered-{model}.safetensors"));
+        let file = Checkpoint::open(&at.join(format!("ordered-{model}.safetensors"))).unwrap();
+        let mut tensors: Vec<_> = file.state_dict().unwrap().into_iter().collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let sorted: StateDict = tensors.into_iter().collect();
+        write_safetensors(&at.join("sorted.safetensors"), &sorted, file.metadata()).unwrap();
+        let found = json(at, "sane neighbours model zoo sorted.safetensors -n 1");
+        assert_eq!(found["neighbours"][0]["distance"].as_f64(), Some(0.0), "{found}");
+        let line = format!("ordered-{model}.safetensors sorted.safetensors -o both-{model}.csv");
+        done(at, &format!("sane embed model {line}"));
+        let text = fs::read_to_string(at.join(format!("both-{model}.csv"))).unwrap();
+        let rows: Vec<_> = text.lines().skip(1).map(|row| row.split_once(',').unwrap().1).collect();
+        assert_eq!(rows[0], rows[1]);
+    }
+    let line = "sane audit model ordered-15.safetensors sorted.safetensors --prompts zoo";
+    let rows = json(at, line);
+    assert_eq!(rows["samples"][0]["distance"], rows["samples"][1]["distance"]);
+    done(
+        at,
+        "sane sample model sorted.safetensors ordered-15.safetensors --data digits -n 2 --candidates 2 -o mixed",
+    );
+}
+
+/// Networks that are no known architecture can be learnt as they are.
+#[test]
+fn unknown_networks_are_learnt_where_nothing_is_aligned() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for model in 0..12u8 {
+        let values = |count: usize, kind: usize| -> Vec<f32> {
+            (0..count)
+                .map(|i| ((i * (3 + kind) + 7 * usize::from(model)) % 11) as f32 / 11.0)
+                .collect()
+        };
+        let tensors: StateDict = [
+            ("depthwise.weight", Tensor::from_f32(vec![6, 1, 5, 5], &values(150, 1))),
+            ("depthwise.bias", Tensor::from_f32(vec![6], &values(6, 2))),
+            ("mix.weight", Tensor::from_f32(vec![9, 6, 3], &values(162, 3))),
+        ]
+        .map(|(name, tensor)| (name.to_owned(), tensor))
+        .into_iter()
+        .collect();
+        let folder = at.join(format!("zoo/model-{model:02}/checkpoint_000001"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("../params.json"), "{}").unwrap();
+        write_safetensors(&folder.join("checkpoints.safetensors"), &tensors, &Default::default())
+            .unwrap();
+    }
+    let line = "sane pretrain zoo --width 32 --latent 8 --token-size 32 --window 8 --batch 4 --epochs 2 --threads 1 -o model";
+    let said = refused(at, line);
+    assert!(said.contains("no known architecture") && said.contains("--no-align"), "{said}");
+    done(at, &format!("{line} --no-align"));
+    let found = json(at, "sane neighbours model zoo 4 --epoch 1 -n 2");
+    assert_eq!(found["neighbours"][0]["distance"].as_f64(), Some(0.0));
+}
+
 #[test]
 fn probes_compare_embeddings_with_weights_and_statistics() {
     let found = json(at(), "sane probe model zoo --epochs 0,2,4");
@@ -173,6 +236,20 @@ fn samples_are_checkpoints_that_are_as_good_as_is_said() {
     done(at, &format!("{line} again --method subsample --noise joint"));
     let bytes = |name: &str| fs::read(at.join(name).join("sample-001.safetensors")).unwrap();
     assert!(bytes("again") == bytes("subsample"));
+    // Fewer replace all.
+    done(at, "sane sample model zoo -n 1 --candidates 2 --method subsample -o again -f");
+    assert!(!at.join("again/sample-001.safetensors").exists());
+    let others = refused(
+        at,
+        "sane sample model kde/sample-000.safetensors model/model.safetensors -o others --data digits",
+    );
+    assert!(
+        others.contains("model/model.safetensors: its tensors are not those of kde/"),
+        "{others}"
+    );
+    let mixed =
+        refused(at, "sane sample model zoo kde/sample-000.safetensors -o others --data digits");
+    assert!(mixed.contains("is a zoo and kde/"), "{mixed}");
 }
 
 #[test]
@@ -220,6 +297,15 @@ fn audits_know_copies() {
     assert_eq!(found["training_models"].as_u64(), Some(11));
     let text = String::from_utf8(done(at, line).stdout).unwrap();
     assert!(text.contains("prompt.safetensors: a copy of its prompt"), "{text}");
+    // Also of a single prompt, and of a model that was learnt and is none.
+    let alone = "sane audit model prompt.safetensors --prompts prompt.safetensors --data digits";
+    assert_eq!(json(at, alone)["samples"][0]["verdict"], "a copy of its prompt");
+    let copied = (0..16).filter(|model| {
+        done(at, &format!("zoo show zoo {model} -o any.safetensors -f"));
+        let found = json(at, "sane audit model any.safetensors --prompts zoo --zoo zoo");
+        found["samples"][0]["verdict"] == "a copy of a model that the autoencoder learnt"
+    });
+    assert!(copied.count() >= 4, "most of the 11 that it learnt are no prompts");
 }
 
 #[test]
@@ -231,7 +317,7 @@ fn what_does_not_fit_is_said_in_one_line() {
     let narrow = refused(at, "sane pretrain zoo --width 30 -o narrow");
     assert!(narrow.contains("width is 30, expected a multiple of 8"), "{narrow}");
     let epochs = refused(at, "sane pretrain zoo --model-epochs 3 -o epochs");
-    assert!(epochs.contains("models with weights of such epochs"), "{epochs}");
+    assert!(epochs.contains("training models with finite weights of such epochs is 0"), "{epochs}");
     assert!(refused(at, "sane probe zoo zoo").contains("zoo/config.json"));
     fs::create_dir_all(at.join("broken")).unwrap();
     fs::copy(at.join("model/model.safetensors"), at.join("broken/model.safetensors")).unwrap();

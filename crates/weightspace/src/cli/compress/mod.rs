@@ -57,8 +57,8 @@ pub struct Compress {
     /// Data set that the network was trained on, for calibration and targets of accuracy
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
-    /// Normalisation of the images, which the file then states [default: the architecture's, else
-    /// the data set's]
+    /// Normalisation of the images, which the file then states [default: what the model states, else,
+    /// with --data, the architecture's or the data set's]
     #[arg(long, value_name = "P")]
     preprocessing: Option<Preprocessing>,
     #[command(flatten)]
@@ -215,7 +215,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(arguments: &'a Compress, global: &Global) -> anyhow::Result<Self> {
         if let Some(path) = &arguments.output {
-            output::check(path, arguments.force)?;
+            output::check(path, arguments.force, &[&arguments.model])?;
         }
         if let Some(flag) = arguments.first_misplaced() {
             bail!("{flag} is no option of --method {}", arguments.method.name());
@@ -230,9 +230,13 @@ impl<'a> Job<'a> {
             Some(setup) => Some(setup.net.clone()),
             None => model.net_if_known(&arguments.arch.arch, global)?,
         };
-        let preprocessing = setup.as_ref().map(|setup| &setup.preprocessing);
-        let preprocessing = preprocessing.or(arguments.preprocessing.as_ref());
-        let mut header = header(&model, net.as_ref(), arguments.data.as_deref(), preprocessing)?;
+        let preprocessing = match (&setup, &arguments.preprocessing) {
+            (Some(setup), _) => Some(setup.preprocessing.clone()),
+            (None, Some(given)) => Some(given.clone()),
+            (None, None) => model.stated_preprocessing()?,
+        };
+        let data = arguments.data.as_deref();
+        let mut header = header(&model, net.as_ref(), data, preprocessing.as_ref())?;
         if let MethodChoice::One(method) = arguments.method {
             header.method = method;
         }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::{anyhow, ensure};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -40,6 +41,9 @@ pub struct PredictorArgs {
     /// direct-tables
     #[arg(long, value_name = "E")]
     encoding: Option<Encoding>,
+    /// Predict linear layers, too, in tiles of N weights of one output
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    linear_tile: Option<u16>,
     /// Steps of reconstruction
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -81,6 +85,7 @@ impl PredictorArgs {
             ("--order", self.order.is_some()),
             ("--coordinates", self.coordinates.is_some()),
             ("--encoding", self.encoding.is_some()),
+            ("--linear-tile", self.linear_tile.is_some()),
             ("--steps", self.steps.is_some()),
             ("--seeds", self.seeds.is_some()),
             ("--rounds", self.rounds.is_some()),
@@ -100,6 +105,7 @@ impl PredictorArgs {
         recipe.target.coordinates = self.coordinates.unwrap_or(recipe.target.coordinates);
         recipe.model.encoding = self.encoding.unwrap_or(recipe.model.encoding);
         recipe.target.mask |= self.mask;
+        recipe.target.linear_tile = self.linear_tile.map(usize::from).or(recipe.target.linear_tile);
         recipe.steps = self.steps.unwrap_or(recipe.steps);
         recipe.seeds = self.seeds.unwrap_or(recipe.seeds);
         recipe.rounds = self.rounds.unwrap_or(recipe.rounds);
@@ -140,6 +146,10 @@ impl PredictorArgs {
         anew: bool,
         global: &Global,
     ) -> anyhow::Result<Product> {
+        ensure!(
+            self.distill_epochs.is_none_or(|epochs| epochs == 0) || original.images.is_some(),
+            "--distill-epochs needs images: --data"
+        );
         let mut recipe = self.recipe(shared);
         recipe.augmentation = augmentation.unwrap_or_default();
         let folder = self.work.clone().unwrap_or_else(|| work_folder(output));
@@ -148,12 +158,18 @@ impl PredictorArgs {
         let name = || original.net.arch().to_owned();
         let made = predictor::compress(original, &recipe, global.seed(), Some(&place), &mut watch);
         drop(watch);
-        if self.work.is_none() && matches!(made, Err(RecipeError::OutOfReach(_))) {
-            // Another try has another target, for which this work is of no use.
+        let out_of_reach = matches!(made, Err(RecipeError::OutOfReach(_)));
+        if self.work.is_none() && out_of_reach && shared.target_accuracy.is_none() {
+            // Another try has another size, for which this work is of no use.
             place.remove()?;
         }
         let product = made.map_err(|error| match error {
             RecipeError::Interrupted(interrupted) => Stopped::new(place.path(), interrupted).into(),
+            RecipeError::OutOfReach(reason) if shared.target_accuracy.is_some() => anyhow!(
+                "{}: {reason}; {} keeps the work for a lower one",
+                name(),
+                place.path().display()
+            ),
             error => anyhow::Error::new(error).context(name()),
         })?;
         if self.work.is_none() {
@@ -168,6 +184,11 @@ impl PredictorArgs {
 pub struct Reconstructed {
     /// Root mean square of the error of a weight, before rounding and distillation.
     rmse: f64,
+    /// The same as a share of the root mean square of the predicted weights.
+    relative_error: f64,
+    /// Accuracy of the file on the held-out images, with --data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out_accuracy: Option<f64>,
     /// The best of every round, where there were several predictors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rounds: Vec<RoundReport>,
@@ -189,7 +210,12 @@ impl Reconstructed {
             held_out_accuracy: (round.score >= 0.0).then_some(round.score),
             rmse: round.error,
         });
-        Reconstructed { rmse: product.error, rounds: rounds.collect() }
+        Reconstructed {
+            rmse: product.error,
+            relative_error: product.relative_error,
+            held_out_accuracy: product.held_out_accuracy,
+            rounds: rounds.collect(),
+        }
     }
 
     /// Prints it.
@@ -201,7 +227,14 @@ impl Reconstructed {
                 None => writeln!(out)?,
             }
         }
-        writeln!(out, "reconstructed with an error of {:.4} (root mean square)", self.rmse)
+        writeln!(
+            out,
+            "reconstructed with an error of {:.4} (root mean square), {:.1} % of that of the weights",
+            self.rmse,
+            100.0 * self.relative_error
+        )?;
+        let Some(accuracy) = self.held_out_accuracy else { return Ok(()) };
+        writeln!(out, "held-out accuracy of the file {:.2} %", 100.0 * accuracy)
     }
 }
 

@@ -20,8 +20,8 @@ use crate::cli::{Global, Outcome};
 
 /// Say whether sampled networks are new models, or copies of known ones
 ///
-/// Of every sample: how far it is from the nearest prompt and from the nearest model that the autoencoder learnt, in units of the
-/// mean distance of a prompt to its nearest other prompt; how far its errors on test images are those of that prompt; and how good, and how
+/// Of every sample: how far its standardised weights are from the nearest prompt, and from the nearest model that the autoencoder
+/// learnt, at its last epoch; beside that, how far a prompt is from its nearest other prompt; how far its errors on test images are those of that prompt; and how good, and how
 /// alike in errors, that prompt is with as much noise, and as far on the way to the mean of all prompts.
 #[derive(Args)]
 pub struct Audit {
@@ -90,6 +90,7 @@ pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
     }
     let auditor = Auditor::new((&layout, &standardisation), &known, prompts)?;
     let spread = auditor.spread(prompts);
+    let near = 0.5 * spread.unwrap_or_else(|| auditor.unrelated(0));
     let found = known[..prompts].iter().map(|weights| predictions(&judge, weights));
     let found = found.collect::<anyhow::Result<Vec<_>>>()?;
     let bar = Bar::new(global);
@@ -104,15 +105,27 @@ pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
         let seed = global.seed();
         let noise = beside(&auditor.with_noise(index, distance, seed, &known[index])?)?;
         let mean = beside(&auditor.towards_mean(index, distance, &known[index])?)?;
-        let training = (known.len() > prompts)
-            .then(|| auditor.nearest(&tokens, prompts..known.len()).distance);
+        let training =
+            (known.len() > prompts).then(|| auditor.nearest(&tokens, prompts..known.len()));
+        let mut copied = (distance < near && is_copy(own, noise)).then_some(Copied::Prompt);
+        if let Some(Nearest { index: learnt, distance: away }) = training
+            && copied.is_none()
+            && away < near.min(distance)
+        {
+            // Prompts are among the models that were learnt: this is another one.
+            let found = predictions(&judge, &known[learnt])?;
+            let noisy = auditor.with_noise(learnt, away, seed, &known[learnt])?;
+            let [own, noise] =
+                [&sample, &noisy].map(|network| self::beside(&judge, network, &found));
+            copied = is_copy(own?, noise?).then_some(Copied::Learnt);
+        }
         rows.push(Row {
             sample: path.clone(),
             nearest_prompt: names[index].clone(),
             distance,
             relative_distance: spread.map(|spread| distance / spread),
-            training_distance: training,
-            verdict: verdict(distance, spread, own, noise, mean),
+            training_distance: training.map(|nearest| nearest.distance),
+            verdict: verdict(copied, own, noise, mean),
             own,
             noise,
             mean,
@@ -173,19 +186,25 @@ fn mean_agreement(judge: &Judge, found: &[Vec<u16>]) -> Option<Agreement> {
         .then(|| Agreement { errors: mean(|a| a.errors), classes: mean(|a| a.classes) })
 }
 
-/// In words. A copy is nearer to a prompt than prompts are to each other and makes its errors about as much as the prompt with
-/// noise does.
-fn verdict(
-    distance: f64,
-    spread: Option<f64>,
-    own: Beside,
-    noise: Beside,
-    mean: Beside,
-) -> &'static str {
+/// What a sample is a copy of.
+#[derive(Clone, Copy)]
+enum Copied {
+    Prompt,
+    Learnt,
+}
+
+/// Whether a sample that is near to a known network makes its errors about as much as that network with noise does.
+fn is_copy(own: Beside, noise: Beside) -> bool {
+    own.agreement.errors >= 0.9 * noise.agreement.errors
+}
+
+/// In words. What is copied is nearer than half of what prompts are from each other, and has the same errors.
+fn verdict(copied: Option<Copied>, own: Beside, noise: Beside, mean: Beside) -> &'static str {
     let accuracy = |of: Beside| of.test_accuracy.unwrap_or(0.0);
-    let near = spread.is_some_and(|spread| distance < 0.5 * spread);
-    if near && own.agreement.errors >= 0.9 * noise.agreement.errors {
-        return "a copy of its prompt";
+    match copied {
+        Some(Copied::Prompt) => return "a copy of its prompt",
+        Some(Copied::Learnt) => return "a copy of a model that the autoencoder learnt",
+        None => {}
     }
     match (accuracy(own) >= accuracy(noise), accuracy(own) >= accuracy(mean)) {
         (true, true) => "new, and better than its prompt with noise or moved to the mean",

@@ -9,9 +9,10 @@ use serde::Serialize;
 use weightspace::sane::embedding::{Embedded, embed_all, embed_one};
 use weightspace::sane::pretraining::Samples;
 use weightspace::sane::table::{self, Format};
-use weightspace::sane::{Halo, SaneModel, TokenLayout, map};
+use weightspace::sane::{Halo, SaneError, SaneModel, TokenLayout, map};
 use weightspace::zoo::Population;
-use weightspace_core::AtomicFile;
+use weightspace::zoo::names::{renamed, same_network};
+use weightspace_core::{AtomicFile, TensorInfo};
 
 use crate::cli::model::Model;
 use crate::cli::output::{self, OutputArgs};
@@ -25,7 +26,7 @@ use crate::cli::{Global, Outcome, text};
 pub struct Embed {
     /// Folder of an autoencoder
     model: PathBuf,
-    /// Packed zoo, folder of models, or checkpoints and .wsp files
+    /// Packed zoos or folders of models, or checkpoints and .wsp files
     #[arg(required = true)]
     networks: Vec<PathBuf>,
     // Its name ends in .csv, .parquet or .npz.
@@ -83,9 +84,9 @@ pub fn run(arguments: &Embed, global: &Global) -> anyhow::Result<Outcome> {
     if arguments.full && format != Format::Npz {
         bail!("{}: --full needs a name that ends in .npz", output.display());
     }
-    output::check(output, *force)?;
+    output::check(output, *force, &arguments.networks)?;
     let model = SaneModel::read(&arguments.model)?;
-    let (mut rows, layers) = embed(&model, arguments)?;
+    let (mut rows, layers) = embed(&model, arguments, global)?;
     let charts = if arguments.pictures.is_some() { map::charts(&rows) } else { Vec::new() };
     if !arguments.full {
         rows.iter_mut().for_each(|row| row.embedding.values.clear());
@@ -113,58 +114,114 @@ pub fn run(arguments: &Embed, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 /// Embeddings, and the names of the layers that these have.
-fn embed(model: &SaneModel, arguments: &Embed) -> anyhow::Result<(Vec<Embedded>, Vec<String>)> {
+fn embed(
+    model: &SaneModel,
+    arguments: &Embed,
+    global: &Global,
+) -> anyhow::Result<(Vec<Embedded>, Vec<String>)> {
     let halo = arguments.halo.of(model);
-    let tokens = model.autoencoder.config().tokens;
-    let names = |infos: &[weightspace_core::TensorInfo]| -> anyhow::Result<Vec<String>> {
-        let layout = TokenLayout::new(infos, tokens)?;
-        Ok(layout.layers().iter().map(|layer| layer.name.clone()).collect())
-    };
-    let mut rows = Vec::new();
-    if let [zoo] = &arguments.networks[..]
-        && is_zoo(zoo)
-    {
-        let epochs = &arguments.epochs;
-        let wanted = |epoch| epochs.is_empty() || epochs.contains(&epoch);
-        let samples = Samples::new(Population::open(zoo)?, wanted)?;
-        let shown = || zoo.display().to_string();
-        if samples.is_empty() {
-            bail!("{}: no models with weights of these epochs", shown());
-        }
-        let layers = names(&samples.tensors(0)?)?;
-        let take = |mut row: Embedded| {
-            // All tokens of many networks are more than memory may hold.
-            if !arguments.full {
-                row.embedding.values = Vec::new();
-            }
-            rows.push(row);
-            Ok(())
-        };
-        embed_all(model, samples, halo, take).with_context(shown)?;
-        return Ok((rows, layers));
+    match zoo_of(&arguments.networks)? {
+        Some(zoo) => embed_zoo(model, zoo, arguments, halo, global),
+        None => embed_files(model, &arguments.networks, halo),
     }
-    let mut layers: Option<Vec<String>> = None;
-    for path in &arguments.networks {
-        let shown = || path.display().to_string();
-        let tensors = Model::open(path)?.state_dict()?;
-        let own = names(&tensors.infos()).with_context(shown)?;
-        if layers.as_ref().is_some_and(|layers| *layers != own) {
-            bail!("{}: its layers are not those of the networks before it", shown());
+}
+
+/// Names of the layers of a network with these tensors.
+fn layer_names(model: &SaneModel, infos: &[TensorInfo]) -> Result<Vec<String>, SaneError> {
+    let names = |layout: &TokenLayout| layout.layers().iter().map(|l| l.name.clone()).collect();
+    match model.layout.fits(infos) {
+        true => Ok(names(&model.layout)),
+        false => TokenLayout::new(infos, model.autoencoder.config().tokens).map(|l| names(&l)),
+    }
+}
+
+fn embed_zoo(
+    model: &SaneModel,
+    zoo: Population,
+    arguments: &Embed,
+    halo: Halo,
+    global: &Global,
+) -> anyhow::Result<(Vec<Embedded>, Vec<String>)> {
+    let shown = zoo.path().display().to_string();
+    let (zoo, left_out) = zoo.without_nan()?;
+    say_left_out(&left_out, global);
+    let epochs = &arguments.epochs;
+    let samples = Samples::new(zoo, |epoch| epochs.is_empty() || epochs.contains(&epoch))?;
+    if samples.is_empty() {
+        bail!("{shown}: no models with finite weights of these epochs");
+    }
+    let layers = layer_names(model, &samples.tensors(0)?)?;
+    let mut rows = Vec::new();
+    let take = |mut row: Embedded| {
+        // All tokens of many networks are more than memory may hold.
+        if !arguments.full {
+            row.embedding.values = Vec::new();
         }
-        layers = Some(own);
+        rows.push(row);
+        Ok(())
+    };
+    embed_all(model, samples, halo, take).context(shown)?;
+    Ok((rows, layers))
+}
+
+fn embed_files(
+    model: &SaneModel,
+    paths: &[PathBuf],
+    halo: Halo,
+) -> anyhow::Result<(Vec<Embedded>, Vec<String>)> {
+    let mut rows = Vec::new();
+    let mut first: Option<(Vec<TensorInfo>, Vec<String>)> = None;
+    for path in paths {
+        let shown = || path.display().to_string();
+        let mut tensors = Model::open(path)?.state_dict()?;
+        match &first {
+            None => {
+                let layers = layer_names(model, &tensors.infos()).with_context(shown)?;
+                first = Some((tensors.infos(), layers));
+            }
+            Some((infos, _)) => {
+                if !same_network(infos, &tensors.infos()) {
+                    bail!("{}: its layers are not those of the networks before it", shown());
+                }
+                tensors = renamed(tensors, infos);
+            }
+        }
         rows.push(Embedded {
             model: shown(),
             epoch: 0,
             test_accuracy: None,
             generalisation_gap: None,
-            embedding: embed_one(model, tensors, halo).with_context(shown)?,
+            embedding: embed_one(model, tensors, None, halo).with_context(shown)?,
         });
     }
-    Ok((rows, layers.unwrap_or_default()))
+    Ok((rows, first.map(|(_, layers)| layers).unwrap_or_default()))
+}
+
+/// Tells that models are passed over.
+pub fn say_left_out(names: &[String], global: &Global) {
+    if let [first, more @ ..] = names {
+        let others =
+            if more.is_empty() { String::new() } else { format!(" and {} others", more.len()) };
+        let first = text::printable(first);
+        global.say(format_args!("{first}{others} left out: weights that are not finite"));
+    }
+}
+
+/// The zoo at a path, or several as one; none where paths are those of single networks.
+pub fn zoo_of(paths: &[PathBuf]) -> anyhow::Result<Option<Population>> {
+    let (zoos, files): (Vec<&PathBuf>, _) = paths.iter().partition(|path| is_zoo(path));
+    if let (Some(zoo), Some(file)) = (zoos.first(), files.first()) {
+        bail!("{} is a zoo and {} a network: give one or the other", zoo.display(), file.display());
+    }
+    let mut zoos = zoos.iter().map(|path| Population::open(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match zoos.len() {
+        0 | 1 => zoos.pop(),
+        _ => Some(Population::join(zoos)?),
+    })
 }
 
 /// Whether a path is a zoo and no single checkpoint.
-pub fn is_zoo(path: &Path) -> bool {
+fn is_zoo(path: &Path) -> bool {
     path.is_dir() && !path.join("model.safetensors").exists() || Population::open(path).is_ok()
 }
 

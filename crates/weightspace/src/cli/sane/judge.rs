@@ -11,6 +11,7 @@ use weightspace_nn::net::Shape;
 use weightspace_nn::{Engine, Net, arch};
 
 use crate::cli::Global;
+use crate::cli::model::ArchChoice;
 use crate::cli::setup::test_images;
 
 /// Training images that are held out where nothing says how many.
@@ -19,10 +20,10 @@ const HELD_OUT: usize = 5000;
 /// Images to judge by; a zoo that was trained here knows its own.
 #[derive(Args)]
 pub struct JudgeArgs {
-    /// Data set [default: the zoo's]
+    /// Data set [default: the zoo's, or what its models state]
     #[arg(long, value_name = "NAME")]
     data: Option<String>,
-    /// Normalisation of the images [default: the zoo's, else the data set's]
+    /// Normalisation of the images [default: the zoo's, or what a model states, else the data set's]
     #[arg(long, value_name = "P")]
     preprocessing: Option<Preprocessing>,
     /// Training images to judge by [default: the zoo's, else 5000]
@@ -49,6 +50,15 @@ pub struct Judge {
     pub preprocessing: Preprocessing,
 }
 
+/// What networks are like that are to be judged.
+#[derive(Clone, Copy)]
+pub enum Like<'a> {
+    /// A model of a zoo.
+    Model(&'a Population, &'a Model),
+    /// A checkpoint or .wsp file.
+    File(&'a crate::cli::model::Model),
+}
+
 impl JudgeArgs {
     /// Whether nothing is asked for but what a zoo says itself.
     pub fn is_the_zoos(&self) -> bool {
@@ -58,23 +68,31 @@ impl JudgeArgs {
             && self.arch.is_none()
     }
 
-    /// The judge of networks like a model of a zoo, or like the tensors of files.
+    /// The judge of networks like this one, which has these tensors.
     pub fn judge(
         &self,
-        zoo: Option<(&Population, &Model)>,
-        prompt: &StateDict,
+        like: Like<'_>,
+        tensors: &[TensorInfo],
         global: &Global,
     ) -> anyhow::Result<Judge> {
-        let description = zoo.and_then(|(zoo, _)| zoo.description());
+        let (description, stated_data) = match like {
+            Like::Model(zoo, model) => (zoo.description(), model.data()),
+            Like::File(_) => (None, None),
+        };
         let description = description.map(|text| ZooDescription::parse(&text)).transpose()?;
-        let Some(data) = self.data.as_ref().or(description.as_ref().map(|d| &d.data)) else {
+        let described = description.as_ref().map(|d| d.data.as_str());
+        let Some(data) = self.data.as_deref().or(described).or(stated_data) else {
             bail!("nothing says what the networks are for: --data NAME is needed");
         };
         let own = description.as_ref().filter(|d| d.data == *data);
+        let stated = match like {
+            Like::Model(_, model) => model.preprocessing().filter(|_| stated_data == Some(data)),
+            Like::File(file) => file.preprocessing(),
+        };
         let preprocessing = match (&self.preprocessing, own) {
             (Some(preprocessing), _) => preprocessing.clone(),
             (None, Some(description)) => description.preprocessing()?,
-            (None, None) => data::info(data)?.preprocessing.parse()?,
+            (None, None) => stated.unwrap_or(data::info(data)?.preprocessing).parse()?,
         };
         let train = data::open(data, global.data_dir(), Split::Train)?;
         let test = test_images(data, global.data_dir())?;
@@ -85,15 +103,15 @@ impl JudgeArgs {
         }
         let seed = own.map_or(0, |description| description.data_seed);
         let (chosen, held_out) = split_train_validation(train.len(), held_out, seed);
-        let net = match (&self.arch, zoo) {
+        let net = match (&self.arch, like) {
             (Some(spec), _) => arch::build(spec, &Default::default())?,
-            (None, Some((_, model))) => {
+            (None, Like::Model(_, model)) => {
                 let [channels, size, _] = preprocessing.output_shape(train.shape())?;
                 model.spec()?.net(channels, size, train.class_count())?
             }
-            (None, None) => arch::recognise(&prompt.infos())?,
+            (None, Like::File(file)) => file.net(&ArchChoice::Auto)?,
         };
-        arch::check(&net, &prompt.infos()).context("--arch does not fit the prompts")?;
+        arch::check(&net, tensors).context("--arch does not fit the prompts")?;
         let [channels, height, width] = preprocessing.output_shape(train.shape())?;
         let found = channels * height * width;
         let expected = net.input_shape().element_count();

@@ -1,16 +1,17 @@
 //! `weightspace sane neighbours`: which models are like another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use weightspace::sane::SaneModel;
 use weightspace::sane::embedding::{distance, embed_all, embed_one};
 use weightspace::sane::pretraining::Samples;
 use weightspace::zoo::Population;
+use weightspace_core::StateDict;
 
-use super::embed::HaloArgs;
+use super::embed::{HaloArgs, say_left_out};
 use crate::cli::model::Model;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Global, Outcome};
@@ -31,8 +32,9 @@ pub struct Neighbours {
     #[arg(long, value_name = "E,..", value_delimiter = ',')]
     epochs: Vec<u32>,
     /// How many to show
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-    count: usize,
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     #[command(flatten)]
     halo: HaloArgs,
 }
@@ -51,17 +53,27 @@ struct Report {
     neighbours: Vec<Neighbour>,
 }
 
+fn open_file(path: &str, zoo: &Population) -> anyhow::Result<StateDict> {
+    if !Path::new(path).exists() && zoo.find(path).is_ok() {
+        bail!("{path}: is no file, but a model of {}: --epoch says which", zoo.path().display());
+    }
+    Model::open(path.as_ref())?.state_dict()
+}
+
 pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
     let model = SaneModel::read(&arguments.model)?;
     let zoo = Population::open(&arguments.zoo)?;
     let halo = arguments.halo.of(&model);
     let tensors = match arguments.epoch {
         Some(epoch) => zoo.weights(zoo.find(&arguments.network)?, epoch)?,
-        None => Model::open(arguments.network.as_ref())?.state_dict()?,
+        None => open_file(&arguments.network, &zoo)?,
     };
-    let own = embed_one(&model, tensors, halo).with_context(|| arguments.network.clone())?;
     let wanted = |epoch| arguments.epochs.is_empty() || arguments.epochs.contains(&epoch);
+    let (zoo, left_out) = zoo.without_nan()?;
+    say_left_out(&left_out, global);
     let samples = Samples::new(zoo, wanted)?;
+    let own = embed_one(&model, tensors, Some(&samples), halo);
+    let own = own.with_context(|| arguments.network.clone())?;
     let mut neighbours = Vec::new();
     let take = |row: weightspace::sane::embedding::Embedded| {
         neighbours.push(Neighbour {
@@ -75,7 +87,7 @@ pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
     let shown = || arguments.zoo.display().to_string();
     embed_all(&model, samples, halo, take).with_context(shown)?;
     neighbours.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    neighbours.truncate(arguments.count);
+    neighbours.truncate(arguments.count as usize);
     let report = Report { neighbours };
     global.print(&report, |out| {
         let right = |title| (title, Align::Right);

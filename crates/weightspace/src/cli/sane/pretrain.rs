@@ -203,7 +203,7 @@ fn pretrain(
     let metrics = trainer.metrics("validation", score);
     study.finish(weights, config).write(folder)?;
     Ok(Some(Report {
-        arch: study.net.arch().to_owned(),
+        arch: study.arch.clone(),
         parameters: net.parameter_count(),
         training_samples: study.train.len(),
         left_out: study.left_out.clone(),
@@ -247,7 +247,7 @@ impl Pretrain {
 fn study_plan(study: &Study, steps: u64) -> Plan {
     Plan {
         dry_run: true,
-        arch: study.net.arch().to_owned(),
+        arch: study.arch.clone(),
         parameters: study.autoencoder.training_net().net.parameter_count(),
         tokens: study.layout.token_count(),
         layers: study.layout.layers().len(),
@@ -266,17 +266,22 @@ fn study_record<'a>(study: &'a Study, config: &'a PretrainConfig) -> Record<'a> 
         zoo: ZooRecord {
             models: study.train.population().len(),
             samples: study.train.len(),
-            arch: study.net.arch(),
+            arch: &study.arch,
             mean: &study.standardisation.mean,
             deviation: &study.standardisation.deviation,
         },
     }
 }
 
+/// An architecture in words.
+fn known(arch: &str) -> &str {
+    if arch.is_empty() { "unknown architecture" } else { arch }
+}
+
 impl Plan {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let Plan { arch, tokens, layers, training_samples, validation_samples, .. } = self;
-        writeln!(out, "{arch}: {tokens} tokens of {layers} layers")?;
+        writeln!(out, "{}: {tokens} tokens of {layers} layers", known(arch))?;
         writeln!(out, "{} parameters of the autoencoder", text::grouped(self.parameters as u64))?;
         writeln!(
             out,
@@ -296,7 +301,7 @@ impl Report {
         let memory = self.metrics.peak_memory_bytes.map(text::bytes);
         let memory = memory.map_or(String::new(), |bytes| format!(", peak memory {bytes}"));
         writeln!(out, "{:.2} s{memory}", self.metrics.seconds)?;
-        writeln!(out, "{}: autoencoder of {}", self.output.display(), self.arch)
+        writeln!(out, "{}: autoencoder of {}", self.output.display(), known(&self.arch))
     }
 }
 

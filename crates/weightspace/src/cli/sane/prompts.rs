@@ -1,14 +1,15 @@
 //! Which networks new ones are drawn around.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use weightspace::zoo::names::{renamed, same_network};
 use weightspace::zoo::{self, Population};
 use weightspace_core::StateDict;
 
-use super::embed::is_zoo;
-use super::judge::{Judge, JudgeArgs};
+use super::embed::{say_left_out, zoo_of};
+use super::judge::{Judge, JudgeArgs, Like};
 use crate::cli::Global;
 use crate::cli::model::Model;
 
@@ -40,25 +41,26 @@ pub struct Prompts {
 impl PromptArgs {
     /// The best models of a zoo, or checkpoints.
     pub fn open(&self, paths: &[PathBuf], global: &Global) -> anyhow::Result<Prompts> {
-        if let [zoo] = paths
-            && is_zoo(zoo)
-        {
-            return self.best_of(zoo, global).with_context(|| zoo.display().to_string());
+        if let Some(zoo) = zoo_of(paths)? {
+            let shown = zoo.path().display().to_string();
+            return self.best_of(zoo, global).context(shown);
         }
-        let open = |path: &PathBuf| Model::open(path)?.state_dict();
+        let first = Model::open(&paths[0])?;
+        let open = |path: &PathBuf| like(&first, Model::open(path)?);
         let weights = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
         let names = paths.iter().map(|path| path.display().to_string()).collect();
-        let judge = self.judge.judge(None, &weights[0], global)?;
+        let judge = self.judge.judge(Like::File(&first), first.tensors(), global)?;
         let accuracies = vec![None; weights.len()];
         Ok(Prompts { names, weights, accuracies, judge })
     }
 
     /// The best models of a zoo that have the activation of the best of all.
-    fn best_of(&self, path: &Path, global: &Global) -> anyhow::Result<Prompts> {
+    fn best_of(&self, zoo: Population, global: &Global) -> anyhow::Result<Prompts> {
         if !(self.best > 0.0 && self.best <= 1.0) {
             bail!("--best is {}, expected above 0 and at most 1", self.best);
         }
-        let (zoo, _) = Population::open(path)?.without_nan()?;
+        let (zoo, left_out) = zoo.without_nan()?;
+        say_left_out(&left_out, global);
         let mut ranked = Vec::new();
         for index in 0..zoo.len() {
             let model = zoo.model(index)?;
@@ -75,12 +77,24 @@ impl PromptArgs {
         }
         let activation = |model: &zoo::Model| model.spec().ok().map(|spec| spec.activation);
         let own = activation(&ranked[0].3);
+        let all = ranked.len();
         ranked.retain(|(_, _, _, model)| activation(model) == own);
+        if let (true, Some(own)) = (ranked.len() < all, own) {
+            let (count, own) = (ranked.len(), own.name());
+            global.say(format_args!("prompts are of the {count} of {all} models with {own}"));
+        }
         let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
         ranked.truncate(kept);
         let weights = ranked.iter().map(|(_, index, epoch, _)| zoo.weights(*index, *epoch));
-        let weights = weights.collect::<Result<Vec<_>, _>>()?;
-        let judge = self.judge.judge(Some((&zoo, &ranked[0].3)), &weights[0], global)?;
+        let mut weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let infos = weights[0].infos();
+        for (weights, (_, _, _, model)) in weights.iter_mut().zip(&ranked) {
+            if !same_network(&infos, &weights.infos()) {
+                bail!("{}: its tensors are not those of {}", model.name, ranked[0].3.name);
+            }
+            *weights = renamed(std::mem::take(weights), &infos);
+        }
+        let judge = self.judge.judge(Like::Model(&zoo, &ranked[0].3), &infos, global)?;
         let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
         // What a zoo says is of its own images.
         let own = self.judge.is_the_zoos() && zoo.description().is_some();
@@ -90,4 +104,16 @@ impl PromptArgs {
         let accuracies = accuracies.collect();
         Ok(Prompts { names: names.collect(), weights, accuracies, judge })
     }
+}
+
+/// The tensors of a network, in the order and under the names of another's, which it has to be like.
+fn like(first: &Model, other: Model) -> anyhow::Result<StateDict> {
+    if !same_network(first.tensors(), other.tensors()) {
+        bail!(
+            "{}: its tensors are not those of {}",
+            other.path().display(),
+            first.path().display()
+        );
+    }
+    Ok(renamed(other.state_dict()?, first.tensors()))
 }

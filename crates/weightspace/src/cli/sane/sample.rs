@@ -55,6 +55,9 @@ pub struct Sample {
     /// Deviation of that noise, in units of the deviation of the embeddings of a layer's tokens
     #[arg(long, value_name = "H", default_value_t = 0.2)]
     bandwidth: f32,
+    /// Deviation of the embeddings that gaussian begins with, in the same units
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    prior: f32,
     /// Networks to make
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     count: usize,
@@ -131,6 +134,7 @@ pub fn make(arguments: &Sample, global: &Global) -> anyhow::Result<Report> {
     let config = SamplingConfig {
         noise: arguments.noise,
         bandwidth: arguments.bandwidth,
+        prior: arguments.prior,
         count: arguments.count,
         candidates: arguments.candidates,
         rounds: arguments.rounds,
@@ -160,6 +164,7 @@ pub fn make(arguments: &Sample, global: &Global) -> anyhow::Result<Report> {
     })?;
     drop(bar);
     let report = arguments.report(&prompts, &samples, judged, start)?;
+    remove_samples(&arguments.output)?;
     write(&arguments.output, &prompts.judge, &samples)?;
     write_json(&arguments.output.join("samples.json"), &report)?;
     Ok(report)
@@ -233,6 +238,20 @@ fn write(folder: &Path, judge: &Judge, samples: &[Sampled]) -> anyhow::Result<()
             &judge.named(&sampled.weights),
             &metadata,
         )?;
+    }
+    Ok(())
+}
+
+/// Removes the samples of before, of which there may have been more.
+fn remove_samples(folder: &Path) -> anyhow::Result<()> {
+    let shown = |path: &Path| path.display().to_string();
+    for entry in fs::read_dir(folder).with_context(|| shown(folder))? {
+        let path = entry.with_context(|| shown(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = name.strip_prefix("sample-").and_then(|n| n.strip_suffix(".safetensors"));
+        if number.is_some_and(|number| number.parse::<usize>().is_ok()) {
+            fs::remove_file(&path).with_context(|| shown(&path))?;
+        }
     }
     Ok(())
 }

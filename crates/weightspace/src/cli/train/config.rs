@@ -68,6 +68,11 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// Whether training needs no images: the predictor of a file that learns what its original says about noise.
+    pub fn learns_from_noise_alone(&self) -> bool {
+        self.noise_inputs.is_some() && self.predictor.is_some()
+    }
+
     /// Reads a TOML file; what it leaves out has its default, which the method knows for training.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = read_text(path)?;

@@ -9,9 +9,10 @@ use weightspace::quantize::aware::{self, AwarePlan};
 use weightspace_core::container::{Header, Method};
 use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::arch::{self, ArchOptions};
-use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::data::{self, Dataset, Pixels, Preprocessing, Split};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::kernels::simd::InstructionSet;
+use weightspace_nn::net::Shape;
 use weightspace_nn::train::feature_maps;
 use weightspace_nn::{Engine, ModelState, Net};
 
@@ -29,7 +30,9 @@ pub struct Inputs {
     pub config: RunConfig,
     pub net: Net,
     pub preprocessing: Preprocessing,
-    /// The training images.
+    /// Whether that is known, and not only how it would be done to no images.
+    is_preprocessing_known: bool,
+    /// The training images; blank ones where there is only noise.
     pub images: Dataset,
     pub teacher: Option<Engine>,
     /// What training begins with: the initial model, or the base of a difference.
@@ -55,7 +58,8 @@ struct Hashes {
 impl Inputs {
     /// Opens all files, and decides what the configuration leaves open.
     pub fn open(mut config: RunConfig, global: &Global) -> anyhow::Result<Self> {
-        let name = config.data.clone().context("which data? give --data or a --preset")?;
+        let needs_data = "which data? give --data or a --preset";
+        ensure!(config.data.is_some() || config.learns_from_noise_alone(), needs_data);
         let needs = |method| format!("--method {method} needs a network to begin with: --init");
         ensure!(config.quantize.is_none() || config.init.is_some(), needs("quantize"));
         ensure!(config.predictor.is_none() || config.init.is_some(), needs("predictor"));
@@ -67,8 +71,14 @@ impl Inputs {
         );
         let init = config.init.as_deref().or(config.base.as_deref());
         let init = init.map(Model::open).transpose()?;
-        let images = data::open(&name, global.data_dir(), Split::Train)?;
-        let preprocessing = preprocessing(&config, init.as_ref(), &name)?;
+        let images = match (&config.data, &init) {
+            (Some(name), _) => data::open(name, global.data_dir(), Split::Train)?,
+            (None, Some(init)) => blank_images(&init.net(&ArchChoice::Auto)?)?,
+            (None, None) => bail!(needs_data),
+        };
+        let known = preprocessing(&config, init.as_ref(), config.data.as_deref())?;
+        let is_preprocessing_known = known.is_some();
+        let preprocessing = known.unwrap_or_else(Preprocessing::unit);
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
         let tensors = init.as_ref().map(Model::state_dict).transpose()?;
         let init_hash = tensors.as_ref().map(hash);
@@ -90,7 +100,8 @@ impl Inputs {
         };
         config.arch = Some(net.arch().to_owned());
         config.preprocessing = Some(preprocessing.to_string());
-        config.holdout = config.holdout.or(Some(images.len() / 10));
+        let held_out = if config.data.is_some() { images.len() / 10 } else { 0 };
+        config.holdout = config.holdout.or(Some(held_out));
         let data_dir = global.data_dir().map(Path::to_owned);
         let hashes =
             Hashes { test_data: None, init: init_hash, teacher: teacher_hash, predictor: None };
@@ -98,6 +109,7 @@ impl Inputs {
             config,
             net,
             preprocessing,
+            is_preprocessing_known,
             images,
             teacher,
             init_bytes: init.as_ref().map(Model::file_bytes).transpose()?.unwrap_or(0),
@@ -130,7 +142,15 @@ impl Inputs {
 
     /// The test images; `None` if the data set has none but the training images.
     pub fn test_images(&self) -> anyhow::Result<Option<Dataset>> {
+        if self.config.data.is_none() {
+            return Ok(None);
+        }
         setup::test_images(self.data(), self.data_dir.as_deref())
+    }
+
+    /// What is done to images of the network, if it is known.
+    pub fn stated_preprocessing(&self) -> Option<String> {
+        self.is_preprocessing_known.then(|| self.preprocessing.to_string())
     }
 
     /// Steps and start of training on a grid.
@@ -169,7 +189,7 @@ impl Inputs {
             arch: self.net.arch().to_owned(),
             // The path of a folder of images concerns this machine only.
             data: Some(self.data()).filter(|d| !d.starts_with("folder:")).unwrap_or("").to_owned(),
-            preprocessing: self.preprocessing.to_string(),
+            preprocessing: self.stated_preprocessing().unwrap_or_default(),
             source_bytes: if self.init_bytes > 0 { self.init_bytes } else { state_dict() },
             source_parameters: self.net.parameter_count() as u64,
             ..Header::default()
@@ -219,24 +239,45 @@ fn hash(tensors: &StateDict) -> String {
     text::hexadecimal(&tensors.content_hash())
 }
 
+/// Bytes that blank images may have, and how many there are at most.
+const BLANK_BYTES: usize = 64 << 20;
+const BLANK_IMAGES: usize = 10_000;
+
+/// As many images as noise is drawn in an epoch, of which nothing but their number counts.
+fn blank_images(net: &Net) -> anyhow::Result<Dataset> {
+    let shape = match net.input_shape() {
+        Shape::Maps { channels, height, width } => [channels, height, width],
+        Shape::Vector(len) => [1, 1, len],
+        Shape::Tokens { .. } => {
+            bail!("--noise-inputs without --data: {} does not read images", net.arch())
+        }
+    };
+    let pixels: usize = shape.iter().product();
+    let count = (BLANK_BYTES / pixels).clamp(1, BLANK_IMAGES);
+    let classes = (0..net.class_count()).map(|class| class.to_string()).collect();
+    let (pixels, labels) = (Pixels::U8(vec![0; count * pixels]), vec![0; count]);
+    Ok(Dataset::new("noise", shape, pixels, labels, classes)?)
+}
+
 /// What was asked for, what the initial model says, what published checkpoints of the architecture
-/// expect, or what suits the data set.
+/// expect, or what suits the data set; nothing if there is none and nobody says it.
 fn preprocessing(
     config: &RunConfig,
     init: Option<&Model>,
-    data: &str,
-) -> anyhow::Result<Preprocessing> {
+    data: Option<&str>,
+) -> anyhow::Result<Option<Preprocessing>> {
     let stated = || init.and_then(Model::preprocessing).map(str::to_owned);
     let recognised = || Some(init?.net(&ArchChoice::Auto).ok()?.arch().to_owned());
     let published = || {
         let arch = config.arch.clone().or_else(recognised)?;
-        arch::default_preprocessing(&arch, data).map(str::to_owned)
+        arch::default_preprocessing(&arch, data?).map(str::to_owned)
     };
-    let text = match config.preprocessing.clone().or_else(stated).or_else(published) {
-        Some(text) => text,
-        None => data::info(data)?.preprocessing.to_owned(),
+    let text = match (config.preprocessing.clone().or_else(stated).or_else(published), data) {
+        (Some(text), _) => text,
+        (None, Some(data)) => data::info(data)?.preprocessing.to_owned(),
+        (None, None) => return Ok(None),
     };
-    Ok(text.parse()?)
+    Ok(Some(text.parse()?))
 }
 
 /// The architecture that was asked for, for images of this size and number of classes, or that of the

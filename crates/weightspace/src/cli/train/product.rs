@@ -95,7 +95,7 @@ impl Product {
     /// Writes all files, model.safetensors last: it is there when the run is finished. Returns the one
     /// that counts.
     pub fn write(&self, inputs: &Inputs, folder: &Path) -> anyhow::Result<PathBuf> {
-        let (arch, preprocessing) = (inputs.net.arch(), inputs.preprocessing.to_string());
+        let (arch, preprocessing) = (inputs.net.arch(), inputs.stated_preprocessing());
         let config = json!({
             "arch": arch,
             "preprocessing": preprocessing,
@@ -108,10 +108,8 @@ impl Product {
             let written = AtomicFile::write_bytes(&compressed, bytes);
             written.with_context(|| compressed.display().to_string())?;
         }
-        let metadata = BTreeMap::from([
-            (ARCH_KEY.to_owned(), arch.to_owned()),
-            (PREPROCESSING_KEY.to_owned(), preprocessing),
-        ]);
+        let mut metadata = BTreeMap::from([(ARCH_KEY.to_owned(), arch.to_owned())]);
+        metadata.extend(preprocessing.map(|text| (PREPROCESSING_KEY.to_owned(), text)));
         let model = folder.join(MODEL);
         write_safetensors(&model, &self.model, &metadata)?;
         Ok(if self.file.is_some() { compressed } else { model })

@@ -60,7 +60,7 @@ struct Skipped {
 
 pub fn run(arguments: &Align, global: &Global) -> anyhow::Result<()> {
     let OutputArgs { output, force } = &arguments.output;
-    output::check(output, *force)?;
+    output::check(output, *force, &[&arguments.zoo])?;
     let population = super::open(&arguments.zoo, global)?;
     let index = arguments.reference.as_ref().map_or(Ok(0), |text| population.find(text))?;
     let reference = Reference::read(&population, index)?;

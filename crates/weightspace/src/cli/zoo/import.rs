@@ -53,7 +53,7 @@ struct Skipped {
 
 pub fn run(arguments: &Import, global: &Global) -> anyhow::Result<()> {
     let Import { zoos, output: OutputArgs { output, force }, .. } = arguments;
-    output::check(output, *force)?;
+    output::check(output, *force, zoos)?;
     let mut parts =
         zoos.iter().map(|zoo| super::open(zoo, global)).collect::<Result<Vec<_>, _>>()?;
     let population = match parts.len() {

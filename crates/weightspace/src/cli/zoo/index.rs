@@ -35,7 +35,7 @@ pub fn run(arguments: &Index, global: &Global) -> anyhow::Result<()> {
         Some("parquet") => write_parquet,
         _ => bail!("{}: the name should end in .csv or .parquet", output.display()),
     };
-    output::check(output, *force)?;
+    output::check(output, *force, &[&arguments.zoo])?;
     let population = super::open(&arguments.zoo, global)?;
     let bar = Bar::new(global);
     let rows = write(&population, output, &|phase, done, total| bar.report(phase, done, total))?;

@@ -13,7 +13,7 @@ use weightspace_core::TensorInfo;
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_nn::arch;
 
-use super::super::model::ARCH_KEY;
+use super::super::model::{ARCH_KEY, PREPROCESSING_KEY};
 use super::super::table::{Align, Table};
 use super::super::{Global, output, text};
 
@@ -66,7 +66,7 @@ struct Tensor {
 
 pub fn run(arguments: &Show, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &arguments.output {
-        output::check(path, arguments.force)?;
+        output::check(path, arguments.force, &[&arguments.zoo])?;
     }
     let population = super::open(&arguments.zoo, global)?;
     let index = population.find(&arguments.model)?;
@@ -79,9 +79,16 @@ pub fn run(arguments: &Show, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &arguments.output {
         let epoch = arguments.epoch.or(model.epochs.last().copied());
         let name = text::printable(&model.name);
-        ensure!(epoch.is_some_and(|epoch| model.epochs.contains(&epoch)), "{name}: no such epoch");
+        ensure!(
+            epoch.is_some_and(|epoch| model.epochs.contains(&epoch)),
+            "{}: {name} has no such epoch, but {:?}",
+            arguments.zoo.display(),
+            model.epochs
+        );
         let weights = population.weights(index, epoch.unwrap_or(0))?;
-        let metadata = arch.iter().map(|arch| (ARCH_KEY.to_owned(), arch.clone()));
+        let stated = [(ARCH_KEY, arch.as_deref()), (PREPROCESSING_KEY, model.preprocessing())];
+        let stated = stated.into_iter().filter_map(|(key, text)| Some((key, text?)));
+        let metadata = stated.map(|(key, text)| (key.to_owned(), text.to_owned()));
         write_safetensors(path, &weights, &metadata.collect::<BTreeMap<_, _>>())?;
     }
     let report = Report {

@@ -126,7 +126,9 @@ fn train(
     let output = arguments.output.clone().filter(|_| !arguments.dry_run);
     if let Some(output) = &output {
         match arguments.layout {
-            LayoutName::Packed => output::check(output, arguments.force)?,
+            LayoutName::Packed => {
+                output::check(output, arguments.force, arguments.config.as_slice())?
+            }
             LayoutName::Tree => super::make_folder(output, arguments.force)?,
         }
     }
@@ -198,7 +200,9 @@ impl Train {
             };
         }
         description.sample = self.sample.or(description.sample);
-        description.epochs = self.epochs.unwrap_or(description.epochs);
+        if let Some(epochs) = self.epochs {
+            description.end_at(epochs);
+        }
         description.images = self.images.or(description.images);
         // Checked as a whole.
         Ok(ZooDescription::parse(&description.to_toml())?)

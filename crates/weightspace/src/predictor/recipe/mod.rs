@@ -247,6 +247,10 @@ pub struct Product {
     pub predicted: usize,
     /// Root mean square of what the first phase left, before rounding: of the round that was best.
     pub error: f64,
+    /// The same as a share of the root mean square of the predicted weights: 1 is what nothing learnt leaves.
+    pub relative_error: f64,
+    /// Share of the held-out images that the file names rightly, where there are images.
+    pub held_out_accuracy: Option<f64>,
     /// The best of every round of the first phase.
     pub rounds: Vec<RoundScore>,
 }

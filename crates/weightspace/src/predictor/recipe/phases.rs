@@ -48,17 +48,21 @@ pub fn compress(
     place: Option<&Workplace>,
     observer: &mut dyn PhaseObserver,
 ) -> Result<Product, RecipeError> {
-    recipe.check(original.images.is_some())?;
+    // Before anything is written.
+    let subject = Subject::new(original, recipe)?;
     let Original { header, net, images, .. } = original;
     if let Some(place) = place {
+        // What is trained does not depend on how accurate the file is to be.
+        let trained =
+            Recipe { target_accuracy: recipe.target_accuracy.map(|_| 0.0), ..recipe.clone() };
         place.claim(&json!({
-            "recipe": recipe, "seed": seed, "source_hash": header.source_hash, "arch": net.arch(),
+            "recipe": trained, "seed": seed, "source_hash": header.source_hash, "arch": net.arch(),
             "data": header.data, "preprocessing": header.preprocessing,
             "images": images.map(|images| images.train.len()),
         }))?;
     }
     let place = PhasePlace { folder: place.map(Workplace::path), prefix: "" };
-    follow(original, recipe, seed, place, observer)
+    subject.follow(original, recipe, seed, place, observer)
 }
 
 /// The same in a folder of phases that is claimed already.
@@ -72,26 +76,59 @@ pub fn follow(
     place: PhasePlace<'_>,
     observer: &mut dyn PhaseObserver,
 ) -> Result<Product, RecipeError> {
-    recipe.check(original.images.is_some())?;
-    let Original { net, weights, .. } = original;
-    let target = Target::new(net, weights, &recipe.target)?;
-    let model = size::model(net, &target, recipe)?;
-    let mut phases = Phases { original, recipe, seed, place, observer };
-    let rounds = phases.reconstruct(&model, &target)?;
-    // The first of equals.
-    let best = rounds.iter().rev().max_by(|a, b| a.score.total_cmp(&b.score));
-    let best = best.expect("at least one round");
-    Ok(Product {
-        bytes: phases.file(&model, &target, &best.coefficients)?,
-        hidden: model.hidden(),
-        coefficients: best.coefficients.len(),
-        predicted: target.element_count(),
-        error: target.rmse(&best.weights),
-        rounds: rounds
-            .iter()
-            .map(|round| RoundScore { score: round.score, error: target.rmse(&round.weights) })
-            .collect(),
-    })
+    Subject::new(original, recipe)?.follow(original, recipe, seed, place, observer)
+}
+
+/// What is predicted, and by what.
+struct Subject {
+    target: Target,
+    model: Model,
+}
+
+impl Subject {
+    fn new(original: Original<'_>, recipe: &Recipe) -> Result<Self, RecipeError> {
+        recipe.check(original.images.is_some())?;
+        let target = Target::new(original.net, original.weights, &recipe.target)?;
+        let model = size::model(original.net, &target, recipe)?;
+        Ok(Subject { target, model })
+    }
+
+    fn follow(
+        &self,
+        original: Original<'_>,
+        recipe: &Recipe,
+        seed: u64,
+        place: PhasePlace<'_>,
+        observer: &mut dyn PhaseObserver,
+    ) -> Result<Product, RecipeError> {
+        let Subject { target, model } = self;
+        let mut phases = Phases { original, recipe, seed, place, observer };
+        let rounds = phases.reconstruct(model, target)?;
+        // The first of equals.
+        let best = rounds.iter().rev().max_by(|a, b| a.score.total_cmp(&b.score));
+        let best = best.expect("at least one round");
+        let bytes = phases.file(model, target, &best.coefficients)?;
+        let accuracy = |images| {
+            let file = WspFile::from_bytes("the predictor", bytes.clone())?;
+            held_out_accuracy(original.net, images, recipe, &file.state_dict()?)
+        };
+        let held_out_accuracy = original.images.map(accuracy).transpose()?;
+        let error = target.rmse(&best.weights);
+        let nothing = target.rmse(&vec![0.0; best.weights.len()]);
+        Ok(Product {
+            hidden: model.hidden(),
+            coefficients: best.coefficients.len(),
+            predicted: target.element_count(),
+            error,
+            relative_error: error / nothing.max(f64::MIN_POSITIVE),
+            held_out_accuracy,
+            rounds: rounds
+                .iter()
+                .map(|round| RoundScore { score: round.score, error: target.rmse(&round.weights) })
+                .collect(),
+            bytes,
+        })
+    }
 }
 
 impl Recipe {

@@ -32,9 +32,12 @@ pub fn model(net: &Net, target: &Target, recipe: &Recipe) -> Result<Model, Recip
         return Ok(model(recipe.model.hidden)?);
     };
     let others = (net.parameter_count() - target.element_count()) as f64 + NAMES;
+    // A predictor with more coefficients than weights to predict is of no use.
+    let most = target.element_count();
     let fits = |hidden: usize, bits: f64| -> Result<bool, RecipeError> {
-        let count = model(hidden)?.coefficients().len() as f64;
-        Ok(others + bits / 8.0 * count <= bytes as f64)
+        let count = model(hidden)?.coefficients().len();
+        Ok(others + bits / 8.0 * count as f64 <= bytes as f64
+            && (count <= most || hidden == FITTING_WIDTHS.0))
     };
     let (mut low, mut high) = FITTING_WIDTHS;
     // Known before anything is trained.
