@@ -61,6 +61,9 @@ pub struct Compress {
     /// with --data, the architecture's or the data set's]
     #[arg(long, value_name = "P")]
     preprocessing: Option<Preprocessing>,
+    /// Print what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     shared: SharedArgs,
     #[command(flatten)]
@@ -73,9 +76,6 @@ pub struct Compress {
     predictor: PredictorArgs,
     #[command(flatten)]
     subspace: RegressionArgs,
-    /// Print what would be done, and write nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// A method, or the best of those that need no training.
