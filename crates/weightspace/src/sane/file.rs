@@ -35,7 +35,7 @@ pub struct SaneModel {
     pub autoencoder: Autoencoder,
     /// Its weights.
     pub weights: StateDict,
-    /// Architecture of the models that it was trained on.
+    /// Architecture of the models that it was trained on; empty if it is none that is known.
     pub arch: String,
     /// How their tensors are tokens.
     pub layout: TokenLayout,

@@ -71,7 +71,8 @@ impl Study {
     /// Looks at a zoo: all models are read once.
     ///
     /// # Errors
-    /// A zoo that cannot be read, whose models are not of one architecture, which has to be known where they are aligned, or that has too few.
+    /// A zoo that cannot be read, that has too few models, or whose models are not of one architecture, which has to be known
+    /// where they are aligned.
     pub fn new(zoo: &Population, config: &PretrainConfig) -> Result<Self, SaneError> {
         let (finite, left_out) = zoo.without_nan()?;
         let parts = finite.split(config.split_seed);

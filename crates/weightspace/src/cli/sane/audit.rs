@@ -20,9 +20,10 @@ use crate::cli::{Global, Outcome};
 
 /// Say whether sampled networks are new models, or copies of known ones
 ///
-/// Of every sample: how far its standardised weights are from the nearest prompt, and from the nearest model that the autoencoder
-/// learnt, at its last epoch; beside that, how far a prompt is from its nearest other prompt; how far its errors on test images are those of that prompt; and how good, and how
-/// alike in errors, that prompt is with as much noise, and as far on the way to the mean of all prompts.
+/// Of every sample: how far its standardised weights are from the nearest prompt, and from the nearest model that the
+/// autoencoder learnt, at its last epoch; beside that, how far a prompt is from its nearest other prompt; how far its
+/// errors on test images are those of that prompt; and how good, and how alike in errors, that prompt is with as much
+/// noise, and as far on the way to the mean of all prompts.
 #[derive(Args)]
 pub struct Audit {
     /// Folder of an autoencoder
