@@ -98,7 +98,7 @@ impl Population {
             }
         };
         if models == 0 {
-            let reason = "no models: no folder in it has a params.json or a result.json";
+            let reason = "no models: no folder in it has a params.json or a result.json, and there are no checkpoints";
             return Err(ZooError::malformed(path, reason));
         }
         Ok(Population { path: path.to_owned(), source, positions: (0..models).collect() })

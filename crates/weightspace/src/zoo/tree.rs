@@ -9,6 +9,9 @@
 //!
 //! A folder is a model's if it has a file `params.json` or `result.json`; everything else is passed over, as is a
 //! `checkpoint_N` without a checkpoint. N is the epoch, with any number of zeros in front.
+//!
+//! A folder without such folders, but with checkpoints, is a zoo, too: every file is a model at epoch 0, of which
+//! nothing else is known.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -31,27 +34,41 @@ const CHECKPOINT: &str = "checkpoint_";
 /// File of the weights as they are published, and as they are written here.
 const WEIGHTS: [&str; 2] = ["checkpoints", "checkpoints.safetensors"];
 
+/// Endings of checkpoints that are models by themselves.
+const CHECKPOINTS: [&str; 7] = ["safetensors", "pt", "pth", "th", "bin", "ckpt", "npz"];
+/// What says that files are parts of one checkpoint.
+const INDEX: &str = ".index.json";
+
 /// Most bytes of a `result.json`; published ones have a hundred thousand.
 const MOST_RESULT_BYTES: u64 = 1 << 26;
 
-/// Names of the models' folders, in the order of their bytes.
+/// Names of the models' folders, or, if there are none, of checkpoints, in the order of their bytes.
 pub(super) fn names(zoo: &Path) -> Result<Vec<String>, ZooError> {
-    let mut names = Vec::new();
+    let (mut folders, mut files, mut is_parts) = (Vec::new(), Vec::new(), false);
     for entry in fs::read_dir(zoo).map_err(ZooError::io(zoo))? {
-        let folder = entry.map_err(ZooError::io(zoo))?.path();
-        if !folder.join(PARAMS).is_file() && !folder.join(RESULT).is_file() {
+        let path = entry.map_err(ZooError::io(zoo))?.path();
+        let is_model = path.join(PARAMS).is_file() || path.join(RESULT).is_file();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let is_file = CHECKPOINTS.contains(&ending) && path.is_file();
+        is_parts |= path.to_string_lossy().ends_with(INDEX);
+        if !is_model && !is_file {
             continue;
         }
-        let name = folder.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| ZooError::malformed(&folder, "the name is no UTF-8"))?;
-        names.push(name.to_owned());
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| ZooError::malformed(&path, "the name is no UTF-8"))?;
+        if is_model { &mut folders } else { &mut files }.push(name.to_owned());
     }
+    let mut names = if folders.is_empty() && !is_parts { files } else { folders };
     names.sort_unstable();
     Ok(names)
 }
 
 /// Parameters and metrics of a model, and at which epochs there are weights.
 pub(super) fn model(folder: &Path, name: &str) -> Result<Model, ZooError> {
+    if folder.is_file() {
+        let (params, epochs, metrics) = (Params::new(), vec![0], vec![EpochMetrics::unknown(0)]);
+        return Ok(Model { name: name.to_owned(), params, epochs, metrics });
+    }
     let epochs: Vec<u32> = checkpoints(folder)?.into_iter().map(|(epoch, _)| epoch).collect();
     let all = read_metrics(&folder.join(RESULT))?;
     let of_epoch = |&epoch: &u32| {
@@ -65,6 +82,10 @@ pub(super) fn model(folder: &Path, name: &str) -> Result<Model, ZooError> {
 
 /// The checkpoint of an epoch, of which only the header is read.
 pub(super) fn checkpoint(folder: &Path, epoch: u32) -> Result<Checkpoint, ZooError> {
+    if folder.is_file() {
+        let missing = || ZooError::malformed(folder, format!("no checkpoint of epoch {epoch}"));
+        return if epoch == 0 { Ok(Checkpoint::open(folder)?) } else { Err(missing()) };
+    }
     // Almost always it is where its number says, and the folder need not be searched.
     let usual = [format!("{CHECKPOINT}{epoch:06}"), format!("{CHECKPOINT}{epoch}")];
     let usual = usual.iter().flat_map(|name| WEIGHTS.map(|file| folder.join(name).join(file)));

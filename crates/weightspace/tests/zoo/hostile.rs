@@ -262,5 +262,7 @@ fn hostile_files_are_refused_in_one_line() {
     fs::write(&path, "").unwrap();
     assert!(Population::open(&path).is_err());
     assert!(Population::open(&folder.path().join("nowhere")).is_err());
-    assert!(Population::open(folder.path()).unwrap_err().to_string().contains("no models"));
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert!(Population::open(&empty).unwrap_err().to_string().contains("no models"));
 }

@@ -7,6 +7,7 @@ use weightspace::zoo::import::write_tree;
 use weightspace::zoo::packed::{PackedModel, PackedWriter};
 use weightspace::zoo::tree::ModelWriter;
 use weightspace::zoo::{EpochMetrics, Import, Population};
+use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{Checkpoint, DType, TensorInfo};
 
 use crate::fixtures::{NAMES, batch_normalised, everything, expected, published, silent};
@@ -46,6 +47,31 @@ fn a_published_zoo_is_read_as_it_is() {
             _ => assert!(last.validation_accuracy.is_nan() && last.test_loss == 0.6875),
         }
     }
+}
+
+#[test]
+fn a_folder_of_checkpoints_is_a_zoo() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for m in 0..2 {
+        let path = at.join(format!("net-{m}.safetensors"));
+        write_safetensors(&path, &expected(m, 1), &Default::default()).unwrap();
+    }
+    fs::write(at.join("notes.txt"), "no model").unwrap();
+    let zoo = Population::open(at).unwrap();
+    assert_eq!(zoo.names().collect::<Vec<_>>(), ["net-0.safetensors", "net-1.safetensors"]);
+    for m in 0..2 {
+        let model = zoo.model(m).unwrap();
+        assert!(model.params.is_empty() && model.metrics[0].test_accuracy.is_nan());
+        assert_eq!((model.epochs, zoo.weights(m, 0).unwrap()), (vec![0], expected(m, 1)));
+        assert!(zoo.weights(m, 1).unwrap_err().to_string().contains("epoch 1"));
+    }
+    let packed = at.join("zoo");
+    Import::default().write(&zoo, &packed, &|_, _, _| ()).unwrap();
+    assert_eq!(Population::open(&packed).unwrap().weights(1, 0).unwrap(), expected(1, 1));
+    // The parts of one checkpoint are no models.
+    fs::write(at.join("model.safetensors.index.json"), "{}").unwrap();
+    assert!(Population::open(at).unwrap_err().to_string().contains("no models"));
 }
 
 #[test]

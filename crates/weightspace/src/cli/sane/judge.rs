@@ -105,6 +105,7 @@ impl JudgeArgs {
         let (chosen, held_out) = split_train_validation(train.len(), held_out, seed);
         let net = match (&self.arch, like) {
             (Some(spec), _) => arch::build(spec, &Default::default())?,
+            (None, Like::Model(_, model)) if model.params.is_empty() => arch::recognise(tensors)?,
             (None, Like::Model(_, model)) => {
                 let [channels, size, _] = preprocessing.output_shape(train.shape())?;
                 model.spec()?.net(channels, size, train.class_count())?

@@ -75,6 +75,11 @@ impl PromptArgs {
         if ranked.is_empty() {
             bail!("no models with finite weights of this epoch");
         }
+        if self.best < 1.0 && ranked.iter().all(|(known, ..)| known[0].is_nan()) {
+            bail!(
+                "no model has a validation accuracy, by which --best chooses: --best 1 takes all"
+            );
+        }
         let activation = |model: &zoo::Model| model.spec().ok().map(|spec| spec.activation);
         let own = activation(&ranked[0].3);
         let all = ranked.len();

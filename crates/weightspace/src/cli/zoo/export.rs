@@ -12,7 +12,7 @@ use super::super::{Global, text};
 /// Write a zoo as the published tree of folders, checkpoints as safetensors
 #[derive(Args)]
 pub struct Export {
-    /// Packed file, or folder of models
+    /// Packed file, or folder of models or checkpoints
     zoo: PathBuf,
     /// Folder for the models
     #[arg(short, long, value_name = "DIR")]

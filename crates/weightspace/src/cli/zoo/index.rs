@@ -14,7 +14,7 @@ use super::super::{Global, text};
 /// Write a table of a zoo, a row per model and epoch: hyper-parameters, losses, accuracies, generalisation gap
 #[derive(Args)]
 pub struct Index {
-    /// Packed file, or folder of models
+    /// Packed file, or folder of models or checkpoints
     zoo: PathBuf,
     // Its name ends in .csv or .parquet.
     #[command(flatten)]

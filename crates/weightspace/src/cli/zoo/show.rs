@@ -20,7 +20,7 @@ use super::super::{Global, output, text};
 /// Show a model of a zoo: parameters, metrics, tensors; or save its weights
 #[derive(Args)]
 pub struct Show {
-    /// Packed file, or folder of models
+    /// Packed file, or folder of models or checkpoints
     zoo: PathBuf,
     /// Name of the model, a part of it that no other has, or its position
     model: String,

@@ -16,7 +16,7 @@ use super::super::{Global, text};
 /// Say what the models of a zoo are like, and draw accuracies and norms
 #[derive(Args)]
 pub struct Stats {
-    /// Packed file, or folder of models
+    /// Packed file, or folder of models or checkpoints
     zoo: PathBuf,
     /// Folder for the pictures (SVG, PNG) and a page with them (zoo.html); files in it are replaced
     #[arg(short, long, value_name = "DIR")]
