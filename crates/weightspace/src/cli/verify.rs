@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use weightspace_core::{StateDict, WspError};
+use weightspace_core::StateDict;
 use weightspace_nn::data::{Preprocessing, Split};
 
 use super::compare::compare;
@@ -14,7 +14,7 @@ use super::model::{ArchChoice, Model, Source};
 use super::setup::Setup;
 use super::{Global, Outcome, text};
 
-/// Check a .wsp file: checksum, decoding, and whether it was made from a model; exit code 1 if not
+/// Check a .wsp file: checksum, decoding, and whether it was made from a model; exit code 1 if not, 2 if it is damaged
 #[derive(Args)]
 pub struct Verify {
     /// File made by `weightspace compress`
@@ -36,7 +36,7 @@ pub struct Verify {
 /// What was found.
 #[derive(Serialize)]
 pub struct Report {
-    /// Nothing that was checked is wrong; of a damaged file there is no more to say than that it is.
+    /// Nothing that was checked is wrong; a damaged file is an error.
     pub ok: bool,
     method: &'static str,
     arch: Option<String>,
@@ -58,29 +58,9 @@ pub struct Report {
 
 /// Runs the command.
 pub fn run(arguments: &Verify, global: &Global) -> anyhow::Result<Outcome> {
-    let report = match check(arguments, global) {
-        Err(error) if is_damaged(&error) => {
-            let damaged = Damaged { ok: false, reason: text::one_line(&error) };
-            global.print(&damaged, |out| writeln!(out, "DAMAGED: {}", damaged.reason))?;
-            return Ok(Outcome::CheckFailed);
-        }
-        report => report?,
-    };
+    let report = check(arguments, global)?;
     global.print(&report, |out| report.write(arguments, out))?;
     Ok(Outcome::of_check(report.ok))
-}
-
-/// What is found of a file that cannot be decoded.
-#[derive(Serialize)]
-struct Damaged {
-    ok: bool,
-    reason: String,
-}
-
-/// Whether what is wrong is the bytes of a `.wsp` file.
-fn is_damaged(error: &anyhow::Error) -> bool {
-    let malformed = |cause: &WspError| matches!(cause, WspError::Malformed { .. });
-    error.chain().any(|cause| cause.downcast_ref().is_some_and(malformed))
 }
 
 /// Checks the file, and says nothing about it.

@@ -10,9 +10,9 @@ use weightspace_nn::data::split_train_validation;
 use super::description::ZooDescription;
 use super::metrics::EpochMetrics;
 use super::packed::Packed;
-use super::params::{self, Params};
+use super::params::{self, Params, text};
 use super::row::RowLayout;
-use super::spec::ModelSpec;
+use super::spec::{ARCH, ModelSpec};
 use super::weights::ModelWeights;
 use super::{ZooError, tree};
 
@@ -49,14 +49,25 @@ pub struct Model {
 }
 
 impl Model {
+    /// Architecture of a checkpoint of which nothing else is known; `None` if it does not state one, or there are other
+    /// parameters.
+    pub fn stated_arch(&self) -> Option<&str> {
+        text(&self.params, ARCH).filter(|_| !self.has_settings())
+    }
+
+    /// Whether it is known how it was made.
+    pub fn has_settings(&self) -> bool {
+        self.params.keys().any(|key| !key.starts_with("weightspace::"))
+    }
+
     /// Name of the data set that it was trained on, where its parameters say so.
     pub fn data(&self) -> Option<&str> {
-        params::text(&self.params, params::DATA)
+        text(&self.params, params::DATA)
     }
 
     /// What was done to the images, where its parameters say so.
     pub fn preprocessing(&self) -> Option<&str> {
-        params::text(&self.params, params::PREPROCESSING)
+        text(&self.params, params::PREPROCESSING)
     }
 
     /// Its parameters as something that can be trained.

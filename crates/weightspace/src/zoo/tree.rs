@@ -11,7 +11,7 @@
 //! `checkpoint_N` without a checkpoint. N is the epoch, with any number of zeros in front.
 //!
 //! A folder without such folders, but with checkpoints, is a zoo, too: every file is a model at epoch 0, of which
-//! nothing else is known.
+//! nothing is known but what it states itself.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -66,8 +66,8 @@ pub(super) fn names(zoo: &Path) -> Result<Vec<String>, ZooError> {
 /// Parameters and metrics of a model, and at which epochs there are weights.
 pub(super) fn model(folder: &Path, name: &str) -> Result<Model, ZooError> {
     if folder.is_file() {
-        let (params, epochs, metrics) = (Params::new(), vec![0], vec![EpochMetrics::unknown(0)]);
-        return Ok(Model { name: name.to_owned(), params, epochs, metrics });
+        let (params, metrics) = (stated(folder)?, vec![EpochMetrics::unknown(0)]);
+        return Ok(Model { name: name.to_owned(), params, epochs: vec![0], metrics });
     }
     let epochs: Vec<u32> = checkpoints(folder)?.into_iter().map(|(epoch, _)| epoch).collect();
     let all = read_metrics(&folder.join(RESULT))?;
@@ -78,6 +78,16 @@ pub(super) fn model(folder: &Path, name: &str) -> Result<Model, ZooError> {
     let params = read_params(&folder.join(PARAMS))?;
     let metrics = epochs.iter().map(of_epoch).collect();
     Ok(Model { name: name.to_owned(), params, epochs, metrics })
+}
+
+/// What a checkpoint says of itself, as parameters.
+fn stated(file: &Path) -> Result<Params, ZooError> {
+    let file = Checkpoint::open(file)?;
+    let own = file.metadata().iter().filter_map(|(key, text)| {
+        let key = key.strip_prefix("weightspace.")?;
+        Some((format!("weightspace::{key}"), text.clone().into()))
+    });
+    Ok(own.collect())
 }
 
 /// The checkpoint of an epoch, of which only the header is read.

@@ -166,6 +166,21 @@ fn the_order_of_tensors_in_a_file_is_of_no_account() {
     );
 }
 
+/// Checkpoints that state what they are need no more than a folder.
+#[test]
+fn a_folder_of_checkpoints_is_enough_for_prompts() {
+    let at = at();
+    fs::create_dir_all(at.join("plain")).unwrap();
+    for model in [1, 2, 14] {
+        done(at, &format!("zoo show zoo {model} -o plain/{model}.safetensors"));
+    }
+    let line = "sane sample model plain --data digits -n 1 --candidates 2 -o from-plain";
+    assert!(refused(at, line).contains("--best 1 takes all"));
+    done(at, &format!("{line} --best 1"));
+    let said = json(at, "eval from-plain/sample-000.safetensors --data digits");
+    assert_eq!((&said["arch"], &said["preprocessing"]), (&"zoo-cnn".into(), &"unit-pad28".into()));
+}
+
 /// Networks that are no known architecture can be learnt as they are.
 #[test]
 fn unknown_networks_are_learnt_where_nothing_is_aligned() {

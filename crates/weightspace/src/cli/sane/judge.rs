@@ -86,7 +86,9 @@ impl JudgeArgs {
         };
         let own = description.as_ref().filter(|d| d.data == *data);
         let stated = match like {
-            Like::Model(_, model) => model.preprocessing().filter(|_| stated_data == Some(data)),
+            Like::Model(_, model) => {
+                model.preprocessing().filter(|_| stated_data.is_none_or(|own| own == data))
+            }
             Like::File(file) => file.preprocessing(),
         };
         let preprocessing = match (&self.preprocessing, own) {
@@ -105,7 +107,10 @@ impl JudgeArgs {
         let (chosen, held_out) = split_train_validation(train.len(), held_out, seed);
         let net = match (&self.arch, like) {
             (Some(spec), _) => arch::build(spec, &Default::default())?,
-            (None, Like::Model(_, model)) if model.params.is_empty() => arch::recognise(tensors)?,
+            (None, Like::Model(_, model)) if !model.has_settings() => match model.stated_arch() {
+                Some(spec) => arch::build(spec, &Default::default())?,
+                None => arch::recognise(tensors)?,
+            },
             (None, Like::Model(_, model)) => {
                 let [channels, size, _] = preprocessing.output_shape(train.shape())?;
                 model.spec()?.net(channels, size, train.class_count())?

@@ -10,8 +10,8 @@ use weightspace_core::StateDict;
 
 use super::embed::{say_left_out, zoo_of};
 use super::judge::{Judge, JudgeArgs, Like};
-use crate::cli::Global;
 use crate::cli::model::Model;
+use crate::cli::{Global, text};
 
 /// Prompts, and the images to judge by.
 #[derive(Args)]
@@ -54,7 +54,7 @@ impl PromptArgs {
         Ok(Prompts { names, weights, accuracies, judge })
     }
 
-    /// The best models of a zoo that have the activation of the best of all.
+    /// The best models of a zoo that have the activation, or the stated architecture, of the best of all.
     fn best_of(&self, zoo: Population, global: &Global) -> anyhow::Result<Prompts> {
         if !(self.best > 0.0 && self.best <= 1.0) {
             bail!("--best is {}, expected above 0 and at most 1", self.best);
@@ -80,12 +80,14 @@ impl PromptArgs {
                 "no model has a validation accuracy, by which --best chooses: --best 1 takes all"
             );
         }
-        let activation = |model: &zoo::Model| model.spec().ok().map(|spec| spec.activation);
-        let own = activation(&ranked[0].3);
-        let all = ranked.len();
-        ranked.retain(|(_, _, _, model)| activation(model) == own);
+        let kind = |model: &zoo::Model| match model.spec() {
+            Ok(spec) => Some(spec.activation.name().to_owned()),
+            Err(_) => model.stated_arch().map(str::to_owned),
+        };
+        let (all, own) = (ranked.len(), kind(&ranked[0].3));
+        ranked.retain(|(_, _, _, model)| kind(model) == own);
         if let (true, Some(own)) = (ranked.len() < all, own) {
-            let (count, own) = (ranked.len(), own.name());
+            let (count, own) = (ranked.len(), text::printable(&own));
             global.say(format_args!("prompts are of the {count} of {all} models with {own}"));
         }
         let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
