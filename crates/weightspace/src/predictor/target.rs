@@ -64,7 +64,7 @@ pub enum TargetError {
     NotFinite(String),
     /// No tensor of the network is predicted.
     #[error(
-        "{0} has no convolution to predict, and no tiles of linear layers are asked for (linear-tile)"
+        "{0} has no tensor that these settings would predict: convolutions, and linear layers with linear-tile"
     )]
     Nothing(String),
     /// Coordinates or tiles out of their ranges.
