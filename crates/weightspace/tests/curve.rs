@@ -140,6 +140,13 @@ fn spectra_of_a_folded_file_are_those_of_the_folded_original() {
             assert!((0.0..0.02).contains(&number(layer, "relative_distance")), "{layer}");
         }
     }
+    // A predictor's file counts batches, which this checkpoint does not.
+    let predicted = folder.path().join("p.wsp");
+    let line = "compress {} -o {} --method predictor --width 8 --steps 2";
+    assert_eq!(run(line, &[&model, &predicted]).code, 0);
+    for (a, b) in [(&model, &predicted), (&predicted, &model)] {
+        done("analyze spectral {} {} --json", &[a, b]);
+    }
     let csv = fs::read_to_string(out.join("spectral.csv")).unwrap();
     assert!(csv.starts_with("layer,rows,columns,ratio_a,ratio_b,change,distance,"), "{csv}");
     assert!(fs::read_to_string(out.join("spectral.svg")).unwrap().contains("</svg>"));
