@@ -147,6 +147,12 @@ fn spectra_of_a_folded_file_are_those_of_the_folded_original() {
     for (a, b) in [(&model, &predicted), (&predicted, &model)] {
         done("analyze spectral {} {} --json", &[a, b]);
     }
+    // Normalisations of both only scale and shift: the line has values beyond its ends, too.
+    let line = "analyze interpolate {} {} --data digits --images 20 --steps 5 --beyond 0.5 --json";
+    let found = done(line, &[&model, &predicted]).json();
+    for sample in found["samples"].as_array().unwrap() {
+        assert!(sample["loss"].is_number(), "{found}");
+    }
     let csv = fs::read_to_string(out.join("spectral.csv")).unwrap();
     assert!(csv.starts_with("layer,rows,columns,ratio_a,ratio_b,change,distance,"), "{csv}");
     assert!(fs::read_to_string(out.join("spectral.svg")).unwrap().contains("</svg>"));

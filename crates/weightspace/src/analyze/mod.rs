@@ -9,8 +9,9 @@ mod spectral;
 
 use weightspace_core::{StateDict, Tensor, TensorInfo};
 use weightspace_nn::Net;
-use weightspace_nn::engine::EngineError;
+use weightspace_nn::engine::{EngineError, batch_norm_affine};
 use weightspace_nn::evaluate::EvaluateError;
+use weightspace_nn::net::{NodeId, Op};
 
 use crate::quantize::fold::{self, Folded};
 
@@ -46,7 +47,8 @@ pub struct Versions {
 
 impl Versions {
     /// Brings versions into one form: where one has its batch normalisations folded (as `quantize`
-    /// leaves them), the others' are folded in the same way.
+    /// leaves them), the others' are folded in the same way; where one's only scale and shift (as `predictor` leaves them), the
+    /// others' do, too.
     ///
     /// # Errors
     /// If they differ in names or shapes of their tensors, or do not fit the network.
@@ -69,8 +71,52 @@ impl Versions {
         }
         let folded = found.contains(&true);
         let one = |(plain, all): (StateDict, StateDict)| if folded { all } else { plain };
-        Ok(Versions { weights: weights.into_iter().map(one).collect(), folded })
+        let mut weights: Vec<StateDict> = weights.into_iter().map(one).collect();
+        if !folded && weights.iter().any(|version| is_affine(net, version)) {
+            for version in &mut weights {
+                *version = affine(net, version)?;
+            }
+        }
+        Ok(Versions { weights, folded })
     }
+}
+
+/// Every batch normalisation of a network with its smallest variance, epsilon.
+fn normalisations(net: &Net) -> impl Iterator<Item = (NodeId, f32)> + '_ {
+    net.node_ids().filter_map(|node| match net.node(node).op {
+        Op::BatchNorm { eps, .. } => Some((node, eps)),
+        _ => None,
+    })
+}
+
+/// Whether the normalisations have no statistics, but only scale and shift, as files of predictors hold them.
+fn is_affine(net: &Net, weights: &StateDict) -> bool {
+    let constant = |name: String, value: f32| {
+        weights.get(&name).is_some_and(|tensor| tensor.to_f32().iter().all(|&found| found == value))
+    };
+    let without_statistics = |(node, eps): (NodeId, f32)| {
+        let name = &net.node(node).name;
+        constant(format!("{name}.running_mean"), 0.0)
+            && constant(format!("{name}.running_var"), fold::unit_variance(eps))
+    };
+    normalisations(net).next().is_some() && normalisations(net).all(without_statistics)
+}
+
+/// The same network with normalisations that only scale and shift.
+fn affine(net: &Net, weights: &StateDict) -> Result<StateDict, AnalyzeError> {
+    let mut found = weights.clone();
+    for (node, eps) in normalisations(net) {
+        let pairs = batch_norm_affine(net, node, weights)?;
+        let name = &net.node(node).name;
+        let mut set = |part: &str, values: Vec<f32>| {
+            found.insert(format!("{name}.{part}"), Tensor::from_f32(vec![values.len()], &values));
+        };
+        set("weight", pairs.iter().map(|(scale, _)| *scale as f32).collect());
+        set("bias", pairs.iter().map(|(_, shift)| *shift as f32).collect());
+        set("running_mean", vec![0.0; pairs.len()]);
+        set("running_var", vec![fold::unit_variance(eps); pairs.len()]);
+    }
+    Ok(found)
 }
 
 fn as_f32(weights: &StateDict) -> StateDict {
