@@ -79,8 +79,11 @@ struct Report {
 
 pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
     let model = SaneModel::read(&arguments.model)?;
-    let Prompts { names, weights, judge, .. } =
+    let Prompts { names, weights, judge, note, .. } =
         arguments.choice.open(&arguments.prompts, global)?;
+    if let Some(note) = note {
+        global.say(note);
+    }
     let mut known = weights.into_iter().map(|w| model.align(w)).collect::<Result<Vec<_>, _>>()?;
     let prompts = known.len();
     let layout = TokenLayout::new(&known[0].infos(), model.autoencoder.config().tokens)?;

@@ -36,6 +36,8 @@ pub struct Prompts {
     pub accuracies: Vec<Option<[f64; 2]>>,
     /// What judges networks like them.
     pub judge: Judge,
+    /// Which models were not looked at, in words.
+    pub note: Option<String>,
 }
 
 impl PromptArgs {
@@ -51,7 +53,7 @@ impl PromptArgs {
         let names = paths.iter().map(|path| path.display().to_string()).collect();
         let judge = self.judge.judge(Like::File(&first), first.tensors(), global)?;
         let accuracies = vec![None; weights.len()];
-        Ok(Prompts { names, weights, accuracies, judge })
+        Ok(Prompts { names, weights, accuracies, judge, note: None })
     }
 
     /// The best models of a zoo that have the activation, or the stated architecture, of the best of all.
@@ -86,10 +88,10 @@ impl PromptArgs {
         };
         let (all, own) = (ranked.len(), kind(&ranked[0].3));
         ranked.retain(|(_, _, _, model)| kind(model) == own);
-        if let (true, Some(own)) = (ranked.len() < all, own) {
+        let note = own.filter(|_| ranked.len() < all).map(|own| {
             let (count, own) = (ranked.len(), text::printable(&own));
-            global.say(format_args!("prompts are of the {count} of {all} models with {own}"));
-        }
+            format!("prompts are of the {count} of {all} models with {own}")
+        });
         let kept = (self.best * ranked.len() as f64).ceil().max(1.0) as usize;
         ranked.truncate(kept);
         let weights = ranked.iter().map(|(_, index, epoch, _)| zoo.weights(*index, *epoch));
@@ -109,7 +111,7 @@ impl PromptArgs {
         let accuracies =
             ranked.iter().map(|(of, ..)| (own && known(*of)).then(|| of.map(f64::from)));
         let accuracies = accuracies.collect();
-        Ok(Prompts { names: names.collect(), weights, accuracies, judge })
+        Ok(Prompts { names: names.collect(), weights, accuracies, judge, note })
     }
 }
 

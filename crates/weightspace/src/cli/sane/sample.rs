@@ -102,6 +102,9 @@ fn method_parser() -> impl TypedValueParser<Value = Method> {
 #[derive(Serialize)]
 pub struct Report {
     method: Method,
+    /// Which models could not be prompts.
+    #[serde(skip)]
+    note: Option<String>,
     pub prompts: Vec<Known>,
     pub samples: Vec<Known>,
     /// Of the mean of the samples' logits, on test images.
@@ -186,7 +189,7 @@ impl Sample {
     /// Looks at test images, once.
     fn report(
         &self,
-        Prompts { names, weights, accuracies, judge }: &Prompts,
+        Prompts { names, weights, accuracies, judge, note }: &Prompts,
         samples: &[Sampled],
         judged: usize,
         start: Instant,
@@ -214,6 +217,7 @@ impl Sample {
         }
         Ok(Report {
             method: self.method,
+            note: note.clone(),
             prompts,
             samples: known,
             ensemble_test_accuracy: judge.accuracy_of(&sum),
@@ -284,6 +288,7 @@ impl Report {
             let test = text(mean(|known| known.test_accuracy));
             format!("{} {name}: mean validation accuracy {validation}; test {test}", all.len())
         };
+        self.note.iter().try_for_each(|note| writeln!(out, "{note}"))?;
         writeln!(out, "{}", line("prompts", &self.prompts))?;
         writeln!(out, "{}", line("samples", &self.samples))?;
         if let Some(accuracy) = self.ensemble_test_accuracy {
