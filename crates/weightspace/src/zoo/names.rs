@@ -51,17 +51,20 @@ pub fn same_network(a: &[TensorInfo], b: &[TensorInfo]) -> bool {
     correspondence(a, b).is_some()
 }
 
-/// The tensors under the names and in the order of another network, if they are [the same](same_network) but for these; else as they are.
-pub fn renamed(tensors: StateDict, as_in: &[TensorInfo]) -> StateDict {
-    let own = tensors.infos();
-    let names = |infos: &[TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
-    if names(&own) == names(as_in) {
-        return tensors;
-    }
-    let Some(positions) = correspondence(as_in, &own) else { return tensors };
+/// The tensors under the names and in the order of another network, if they are [the same](same_network) but for these.
+pub fn matched(tensors: StateDict, as_in: &[TensorInfo]) -> Option<StateDict> {
+    let positions = correspondence(as_in, &tensors.infos())?;
     let mut own: Vec<_> = tensors.into_iter().map(|(_, tensor)| Some(tensor)).collect();
     let tensors = positions.into_iter().filter_map(|position| own[position].take());
-    as_in.iter().map(|info| info.name.clone()).zip(tensors).collect()
+    Some(as_in.iter().map(|info| info.name.clone()).zip(tensors).collect())
+}
+
+/// As [`matched`], and those of other networks as they are.
+pub fn renamed(tensors: StateDict, as_in: &[TensorInfo]) -> StateDict {
+    match same_network(as_in, &tensors.infos()) {
+        true => matched(tensors, as_in).unwrap_or_default(),
+        false => tensors,
+    }
 }
 
 #[cfg(test)]

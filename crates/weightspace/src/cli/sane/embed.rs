@@ -11,7 +11,7 @@ use weightspace::sane::pretraining::Samples;
 use weightspace::sane::table::{self, Format};
 use weightspace::sane::{Halo, SaneError, SaneModel, TokenLayout, map};
 use weightspace::zoo::Population;
-use weightspace::zoo::names::{renamed, same_network};
+use weightspace::zoo::names::matched;
 use weightspace_core::{AtomicFile, TensorInfo};
 
 use crate::cli::model::Model;
@@ -180,10 +180,9 @@ fn embed_files(
                 first = Some((tensors.infos(), layers));
             }
             Some((infos, _)) => {
-                if !same_network(infos, &tensors.infos()) {
-                    bail!("{}: its layers are not those of the networks before it", shown());
-                }
-                tensors = renamed(tensors, infos);
+                let others =
+                    || format!("{}: its layers are not those of the networks before it", shown());
+                tensors = matched(tensors, infos).with_context(others)?;
             }
         }
         rows.push(Embedded {

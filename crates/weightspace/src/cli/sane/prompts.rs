@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use weightspace::zoo::names::{renamed, same_network};
+use weightspace::zoo::names::matched;
 use weightspace::zoo::{self, Population};
 use weightspace_core::StateDict;
 
@@ -98,10 +98,9 @@ impl PromptArgs {
         let mut weights = weights.collect::<Result<Vec<_>, _>>()?;
         let infos = weights[0].infos();
         for (weights, (_, _, _, model)) in weights.iter_mut().zip(&ranked) {
-            if !same_network(&infos, &weights.infos()) {
-                bail!("{}: its tensors are not those of {}", model.name, ranked[0].3.name);
-            }
-            *weights = renamed(std::mem::take(weights), &infos);
+            let others =
+                || format!("{}: its tensors are not those of {}", model.name, ranked[0].3.name);
+            *weights = matched(std::mem::take(weights), &infos).with_context(others)?;
         }
         let judge = self.judge.judge(Like::Model(&zoo, &ranked[0].3), &infos, global)?;
         let names = ranked.iter().map(|(_, _, epoch, model)| format!("{}:{epoch}", model.name));
@@ -117,12 +116,8 @@ impl PromptArgs {
 
 /// The tensors of a network, in the order and under the names of another's, which it has to be like.
 fn like(first: &Model, other: Model) -> anyhow::Result<StateDict> {
-    if !same_network(first.tensors(), other.tensors()) {
-        bail!(
-            "{}: its tensors are not those of {}",
-            other.path().display(),
-            first.path().display()
-        );
-    }
-    Ok(renamed(other.state_dict()?, first.tensors()))
+    let shown = |model: &Model| model.path().display().to_string();
+    matched(other.state_dict()?, first.tensors()).with_context(|| {
+        format!("{}: its tensors are not those of {}", shown(&other), shown(first))
+    })
 }

@@ -143,8 +143,12 @@ pub fn make(arguments: &Sample, global: &Global) -> anyhow::Result<Report> {
         rounds: arguments.rounds,
         ..SamplingConfig::new(arguments.method, arguments.halo.of(&model))
     };
-    let aligned = prompts.weights.iter().map(|weights| model.align(weights.clone()));
-    let aligned = aligned.collect::<Result<Vec<_>, _>>()?;
+    let aligned = prompts
+        .names
+        .iter()
+        .zip(&prompts.weights)
+        .map(|(name, weights)| model.align(weights.clone()).with_context(|| name.clone()));
+    let aligned = aligned.collect::<anyhow::Result<Vec<_>>>()?;
     let first = &aligned[0];
     let layout = TokenLayout::new(&first.infos(), model.autoencoder.config().tokens)?;
     let all = aligned.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
