@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
 use super::TOLERANCE;
 use super::assignment::{maximise, value};
 use super::units::{Slot, Units, identity, scale, scale_rows, squared_length, sum_of_pairs};
@@ -129,27 +132,9 @@ fn multiply_with_transposed(product: &mut [f32], a: &[f32], b: &[f32], count: us
     assert_eq!((product.len(), a.len()), (count * count, b.len()));
     let columns = a.len() / count.max(1);
     assert_eq!(a.len(), count * columns);
-    let (row, one) = (columns as isize, 1);
-    // SAFETY: A and B are `count` x `columns` and `product` is `count` x `count`, as asserted above, so
-    // that all elements at these strides are inside; `product` is borrowed mutably and overlaps neither.
-    unsafe {
-        matrixmultiply::sgemm(
-            count,
-            columns,
-            count,
-            1.0,
-            a.as_ptr(),
-            row,
-            one,
-            b.as_ptr(),
-            one,
-            row,
-            0.0,
-            product.as_mut_ptr(),
-            count as isize,
-            one,
-        );
-    }
+    let rows = |of| MatRef::from_row_major_slice(of, count, columns);
+    let product = MatMut::from_row_major_slice_mut(product, count, count);
+    matmul(product, Accum::Replace, rows(a), rows(b).transpose(), 1.0, Par::Seq);
 }
 
 /// Permutations of all groups while they are looked for.
