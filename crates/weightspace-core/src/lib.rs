@@ -2,9 +2,10 @@
 //! checkpoints, the `.wsp` container with its entropy coder, and the decoder that turns a `.wsp`
 //! file back into a state dict.
 //!
-//! This crate holds no training code, no data sets and no networks. Threads (`threads`) and memory
+//! This crate holds no training code, no data sets and no networks. Alignment (`align`), threads (`threads`) and memory
 //! maps (`mmap`) are features, so that the decoder can be built for `wasm32` and phones.
 
+#[cfg(feature = "align")]
 pub mod align;
 pub mod atomic_file;
 pub mod basis;

@@ -136,15 +136,6 @@ impl Member {
         }
     }
 
-    /// Writes where the positions of the units come from; `sources` is as long as the axis.
-    pub(crate) fn write_sources(&self, permutation: &[usize], sources: &mut [usize]) {
-        for (&to, &from) in self.places.iter().zip(permutation) {
-            for offset in 0..self.block {
-                sources[to * self.block + offset] = self.places[from] * self.block + offset;
-            }
-        }
-    }
-
     fn moved(&self, tensor: &Tensor, permutation: &[usize]) -> Result<Tensor, PermutationError> {
         let shape = tensor.shape();
         self.check(shape)?;

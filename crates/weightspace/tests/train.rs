@@ -3,6 +3,7 @@
 mod data_folder;
 mod program;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,7 +12,8 @@ use data_folder::data_folder;
 use program::{Ending, golden, interrupt, program, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
-use weightspace_core::Checkpoint;
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::{Checkpoint, Tensor};
 
 /// Every part of a training has a state here.
 const BASE: &str = "--preset digits --ema 0.9 --select best --clip 5 --threads 2";
@@ -235,6 +237,26 @@ fn a_network_learns_from_a_teacher_and_from_weights() {
     let cifar =
         format!("--preset digits --arch mlp:64-10 --preprocessing unit --teacher {teacher}");
     refused(&cifar, &path("other"), "the teacher (zoo-cnn:relu) has 784");
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_before_anything_is_trained() {
+    let folder = folder();
+    let [run, output, path] = ["run", "other", "b.safetensors"].map(|n| folder.path().join(n));
+    done(&format!("{BASE} --epochs 1"), &run);
+    let whole = Checkpoint::open(&run.join("model.safetensors")).unwrap().state_dict().unwrap();
+    let tensors = whole.iter().enumerate().map(|(position, (name, tensor))| {
+        let mut values = tensor.to_f32().into_owned();
+        values[0] = if position == 0 { f32::NAN } else { values[0] };
+        (name.to_owned(), Tensor::from_f32(tensor.shape().to_vec(), &values))
+    });
+    write_safetensors(&path, &tensors.collect(), &BTreeMap::new()).unwrap();
+    let first = whole.iter().next().unwrap().0;
+    let path = path.display();
+    let part = format!("{path}: tensor \"{first}\" holds NaN or infinite values");
+    refused(&format!("{BASE} --init {path}"), &output, &part);
+    refused(&format!("{BASE} --teacher {path}"), &output, &part);
+    assert!(!output.exists());
 }
 
 #[test]

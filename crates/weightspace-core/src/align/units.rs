@@ -232,6 +232,15 @@ fn fill_with_runs(row: &mut [f32], values: &[f32], starts: &[usize], run: usize)
 }
 
 impl Member {
+    /// Writes where the positions of the units come from; `sources` is as long as the axis.
+    pub(super) fn write_sources(&self, permutation: &[usize], sources: &mut [usize]) {
+        for (&to, &from) in self.places.iter().zip(permutation) {
+            for offset in 0..self.block {
+                sources[to * self.block + offset] = self.places[from] * self.block + offset;
+            }
+        }
+    }
+
     /// Makes a row of each unit: its elements with the positions of all other axes in the order of
     /// `sources`. Rows of two networks have the same order.
     pub(super) fn gather<'b>(

@@ -170,6 +170,20 @@ impl Model {
         }
     }
 
+    /// Reads all tensors of a network that is to learn or to teach: no weight may be infinite or not a number.
+    pub fn finite_state_dict(&self) -> anyhow::Result<StateDict> {
+        let tensors = self.state_dict()?;
+        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
+            anyhow::ensure!(
+                tensor.to_f32().iter().all(|value| value.is_finite()),
+                "{}: tensor {} holds NaN or infinite values",
+                self.path.display(),
+                weightspace_core::quoted(name)
+            );
+        }
+        Ok(tensors)
+    }
+
     /// Access to single tensors: as the file has them, or all at once where it has no such access.
     pub fn tensor_reader(&self) -> anyhow::Result<TensorReader<'_>> {
         match &self.source {

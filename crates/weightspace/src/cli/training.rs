@@ -77,7 +77,7 @@ pub fn teacher(
 ) -> anyhow::Result<(Engine, String)> {
     let model = Model::open(path)?;
     let net = model.net(&ArchChoice::Auto)?;
-    let tensors = model.state_dict()?;
+    let tensors = model.finite_state_dict()?;
     let engine = engine(&net, &tensors).with_context(|| path.display().to_string())?;
     Ok((engine, text::hexadecimal(&tensors.content_hash())))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use weightspace_core::StateDict;
-use weightspace_core::random::{Key, Stream};
+use weightspace_core::random::Stream;
 
 use super::{SaneError, Standardisation, TokenLayout};
 
@@ -10,13 +10,13 @@ use super::{SaneError, Standardisation, TokenLayout};
 pub struct Auditor<'a> {
     layout: &'a TokenLayout,
     standardisation: &'a Standardisation,
-    /// Tokens of every known network.
-    known: Vec<Vec<f32>>,
-    /// The mean of those that are prompts.
+    /// Tokens of every prompt.
+    prompts: Vec<Vec<f32>>,
+    /// Their mean.
     mean: Vec<f32>,
 }
 
-/// The known network that is nearest to another.
+/// The prompt that is nearest to another network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Nearest {
     /// Its number.
@@ -53,29 +53,27 @@ impl Agreement {
 }
 
 impl<'a> Auditor<'a> {
-    /// With known networks, of which the first `prompts` are what others were sampled from. All have their units in one
-    /// order.
+    /// With the networks that others were sampled from, all with their units in one order.
     ///
     /// # Errors
     /// A network of other tensors.
     ///
     /// # Panics
-    /// If there is no prompt, or fewer networks than these.
+    /// If there is no prompt.
     pub fn new(
         (layout, standardisation): (&'a TokenLayout, &'a Standardisation),
-        known: &[StateDict],
-        prompts: usize,
+        prompts: &[StateDict],
     ) -> Result<Self, SaneError> {
-        assert!((1..=known.len()).contains(&prompts), "prompts among the known networks");
-        let mut auditor = Auditor { layout, standardisation, known: Vec::new(), mean: Vec::new() };
-        let known = known.iter().map(|network| auditor.tokens(network));
-        let known = known.collect::<Result<Vec<_>, _>>()?;
-        let mean = (0..known[0].len()).map(|i| {
-            let sum: f64 = known[..prompts].iter().map(|tokens| f64::from(tokens[i])).sum();
-            (sum / prompts as f64) as f32
+        let mut auditor =
+            Auditor { layout, standardisation, prompts: Vec::new(), mean: Vec::new() };
+        let prompts = prompts.iter().map(|network| auditor.tokens(network));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        let mean = (0..prompts[0].len()).map(|i| {
+            let sum: f64 = prompts.iter().map(|tokens| f64::from(tokens[i])).sum();
+            (sum / prompts.len() as f64) as f32
         });
         auditor.mean = mean.collect();
-        auditor.known = known;
+        auditor.prompts = prompts;
         Ok(auditor)
     }
 
@@ -89,84 +87,83 @@ impl<'a> Auditor<'a> {
         Ok(tokens)
     }
 
-    /// The nearest of some of the known networks.
+    /// Tokens of a prompt.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn nearest(&self, tokens: &[f32], among: std::ops::Range<usize>) -> Nearest {
-        let distances = among.map(|index| {
-            let distance = distance(tokens, &self.known[index]);
-            Nearest { index, distance }
-        });
-        distances.min_by(|a, b| a.distance.total_cmp(&b.distance)).expect("a known network")
+    /// If there is no such prompt.
+    pub fn prompt(&self, index: usize) -> &[f32] {
+        &self.prompts[index]
+    }
+
+    /// The prompt that is nearest to a network.
+    pub fn nearest(&self, tokens: &[f32]) -> Nearest {
+        let all = self.prompts.iter().enumerate();
+        let distances =
+            all.map(|(index, prompt)| Nearest { index, distance: distance(tokens, prompt) });
+        distances.min_by(|a, b| a.distance.total_cmp(&b.distance)).expect("a prompt")
     }
 
     /// The mean distance of a prompt to the prompt that is nearest to it; nothing for a single one.
-    pub fn spread(&self, prompts: usize) -> Option<f64> {
+    pub fn spread(&self) -> Option<f64> {
+        let prompts = self.prompts.len();
         let nearest = (0..prompts).map(|one| {
             let others = (0..prompts).filter(|&other| other != one);
-            others.map(|other| distance(&self.known[one], &self.known[other])).reduce(f64::min)
+            others.map(|other| distance(&self.prompts[one], &self.prompts[other])).reduce(f64::min)
         });
         let nearest: Option<Vec<f64>> = nearest.collect();
-        nearest.map(|all| all.iter().sum::<f64>() / all.len().max(1) as f64)
+        nearest.map(|all| all.iter().sum::<f64>() / prompts as f64)
     }
 
-    /// How far from a known network one that has nothing to do with it would be, of the same size and at right angles to it.
-    ///
-    /// # Panics
-    /// If there is no such network.
-    pub fn unrelated(&self, index: usize) -> f64 {
-        let squares = self.known[index].iter().map(|&value| f64::from(value).powi(2));
+    /// How far from the first prompt one that has nothing to do with it would be, of the same size and at right angles to it.
+    pub fn unrelated(&self) -> f64 {
+        let squares = self.prompts[0].iter().map(|&value| f64::from(value).powi(2));
         (2.0 * squares.sum::<f64>()).sqrt()
     }
 
-    /// A known network with noise: as far from it as `distance` says.
+    /// A network of these tokens with noise: as far from it as `away` says. What is no token is as in the reference.
     ///
     /// # Errors
     /// A reference of other tensors.
     pub fn with_noise(
         &self,
-        index: usize,
+        tokens: &[f32],
         away: f64,
-        seed: u64,
+        mut random: Stream,
         reference: &StateDict,
     ) -> Result<StateDict, SaneError> {
-        let known = &self.known[index];
-        let mut noise = vec![0.0; known.len()];
-        let key = Key::for_purpose(seed, "audit");
-        Stream::new(key, index as u64).fill_normal(&mut noise);
-        let mut mask = vec![0.0; known.len()];
+        let mut noise = vec![0.0; tokens.len()];
+        random.fill_normal(&mut noise);
+        let mut mask = vec![0.0; tokens.len()];
         self.layout.mask(0..self.layout.token_count(), &mut mask);
         noise.iter_mut().zip(&mask).for_each(|(noise, mask)| *noise *= mask);
         let length = noise.iter().map(|&n| f64::from(n).powi(2)).sum::<f64>().sqrt();
-        self.moved(index, &noise, away / length.max(f64::MIN_POSITIVE), reference)
+        self.moved(tokens, &noise, away / length.max(f64::MIN_POSITIVE), reference)
     }
 
-    /// A known network moved towards the mean of the prompts, as far as `distance` says, but no farther than the mean.
+    /// A network of these tokens moved towards the mean of the prompts, as far as `away` says, but no farther than the mean.
     ///
     /// # Errors
     /// A reference of other tensors.
     pub fn towards_mean(
         &self,
-        index: usize,
+        tokens: &[f32],
         away: f64,
         reference: &StateDict,
     ) -> Result<StateDict, SaneError> {
-        let known = &self.known[index];
-        let way: Vec<f32> = self.mean.iter().zip(known).map(|(mean, known)| mean - known).collect();
+        let way: Vec<f32> = self.mean.iter().zip(tokens).map(|(mean, own)| mean - own).collect();
         let length = way.iter().map(|&n| f64::from(n).powi(2)).sum::<f64>().sqrt();
         let share = if length > 0.0 { (away / length).min(1.0) } else { 0.0 };
-        self.moved(index, &way, share, reference)
+        self.moved(tokens, &way, share, reference)
     }
 
     fn moved(
         &self,
-        index: usize,
+        tokens: &[f32],
         direction: &[f32],
         factor: f64,
         reference: &StateDict,
     ) -> Result<StateDict, SaneError> {
-        let pairs = self.known[index].iter().zip(direction);
+        let pairs = tokens.iter().zip(direction);
         let mut tokens: Vec<f32> =
             pairs.map(|(&k, &d)| (f64::from(k) + factor * f64::from(d)) as f32).collect();
         self.standardisation.undo_all(self.layout, &mut tokens);
@@ -174,13 +171,15 @@ impl<'a> Auditor<'a> {
     }
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+/// Euclidean distance of the tokens of two networks.
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use weightspace_core::Tensor;
+    use weightspace_core::random::Key;
 
     use super::super::TokenConfig;
     use super::*;
@@ -199,25 +198,27 @@ mod tests {
 
     #[test]
     fn moved_networks_are_as_far_as_they_should_be() {
-        let known = [network([0.0; 4]), network([4.0, 0.0, 0.0, 0.0]), network([1.0; 4])];
+        let prompts = [network([0.0; 4]), network([4.0, 0.0, 0.0, 0.0])];
         let config = TokenConfig { size: 3, normalisations: false };
-        let layout = TokenLayout::new(&known[0].infos(), config).unwrap();
+        let layout = TokenLayout::new(&prompts[0].infos(), config).unwrap();
         let standard = Standardisation { mean: vec![0.5], deviation: vec![2.0] };
-        let auditor = Auditor::new((&layout, &standard), &known, 2).unwrap();
-        assert_eq!(auditor.spread(2), Some(2.0));
-        let far = |network: &StateDict| {
-            let tokens = auditor.tokens(network).unwrap();
-            distance(&tokens, &auditor.known[0])
+        let auditor = Auditor::new((&layout, &standard), &prompts).unwrap();
+        assert_eq!(auditor.spread(), Some(2.0));
+        let (first, reference) = (auditor.prompt(0), &prompts[0]);
+        let far = |network: &StateDict| distance(&auditor.tokens(network).unwrap(), first);
+        assert_eq!(far(&prompts[1]), 2.0);
+        let noisy = |seed| {
+            let random = Stream::new(Key::for_purpose(seed, "audit"), 0);
+            auditor.with_noise(first, 0.3, random, reference).unwrap()
         };
-        assert_eq!(far(&known[1]), 2.0);
-        let noisy = auditor.with_noise(0, 0.3, 1, &known[0]).unwrap();
-        assert!((far(&noisy) - 0.3).abs() < 1e-6);
-        assert_ne!(noisy, auditor.with_noise(0, 0.3, 2, &known[0]).unwrap());
-        let nearer = auditor.towards_mean(0, 0.25, &known[0]).unwrap();
-        assert_eq!(nearer, network([0.5, 0.0, 0.0, 0.0]));
-        assert_eq!(auditor.towards_mean(0, 9.0, &known[0]).unwrap(), network([2.0, 0.0, 0.0, 0.0]));
-        let tokens = auditor.tokens(&noisy).unwrap();
-        assert_eq!(auditor.nearest(&tokens, 0..3).index, 0);
-        assert_eq!(auditor.nearest(&tokens, 1..3).index, 2);
+        assert!((far(&noisy(1)) - 0.3).abs() < 1e-6);
+        assert_ne!(noisy(1), noisy(2));
+        let towards = |away| auditor.towards_mean(first, away, reference).unwrap();
+        assert_eq!(towards(0.25), network([0.5, 0.0, 0.0, 0.0]));
+        assert_eq!(towards(9.0), network([2.0, 0.0, 0.0, 0.0]));
+        let found = auditor.nearest(&auditor.tokens(&noisy(1)).unwrap());
+        assert_eq!(found.index, 0);
+        let found = auditor.nearest(&auditor.tokens(&network([3.0, 0.0, 0.0, 0.0])).unwrap());
+        assert_eq!(found, Nearest { index: 1, distance: 0.5 });
     }
 }

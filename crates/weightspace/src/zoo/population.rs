@@ -228,7 +228,11 @@ impl Population {
                 let names = [self.name(a), self.name(b)].map(quoted);
                 refuse(format!("{text} is a part of {} and of {}", names[0], names[1]))
             }
-            _ => refuse(format!("none of its {} models is named {text}", self.len())),
+            _ => refuse(format!(
+                "none of its {} models is named {text}, and positions are 0 to {}",
+                self.len(),
+                self.len().saturating_sub(1)
+            )),
         }
     }
 

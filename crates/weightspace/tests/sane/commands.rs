@@ -321,6 +321,12 @@ fn audits_know_copies() {
         found["samples"][0]["verdict"] == "a copy of a model that the autoencoder learnt"
     });
     assert!(copied.count() >= 4, "most of the 11 that it learnt are no prompts");
+    let earlier = (0..16).filter(|model| {
+        done(at, &format!("zoo show zoo {model} --epoch 2 -o any.safetensors -f"));
+        let found = json(at, "sane audit model any.safetensors --prompts zoo --zoo zoo");
+        found["samples"][0]["training_distance"].as_f64().unwrap() < 1e-3
+    });
+    assert_eq!(earlier.count(), 11, "all epochs that it learnt are known");
 }
 
 #[test]

@@ -1,27 +1,29 @@
 //! `weightspace sane audit`: whether samples are new models or copies.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use rayon::prelude::*;
 use serde::Serialize;
-use weightspace::sane::audit::{Agreement, Auditor, Nearest};
+use weightspace::sane::audit::{Agreement, Auditor, Nearest, distance};
 use weightspace::sane::{SaneModel, TokenLayout};
 use weightspace::zoo::{ModelWeights, Population};
 use weightspace_core::StateDict;
+use weightspace_core::random::{Key, Stream};
 
 use super::judge::Judge;
 use super::prompts::{PromptArgs, Prompts};
 use crate::cli::model::Model;
 use crate::cli::progress::Bar;
 use crate::cli::table::{Align, Table};
-use crate::cli::{Global, Outcome};
+use crate::cli::{Global, Outcome, text};
 
 /// Say whether sampled networks are new models, or copies of known ones
 ///
 /// Of every sample: how far its standardised weights are from the nearest prompt, and from the nearest model that the
-/// autoencoder learnt, at its last epoch; beside that, how far a prompt is from its nearest other prompt; how far its
+/// autoencoder learnt, at any epoch; beside that, how far a prompt is from its nearest other prompt; how far its
 /// errors on test images are those of that prompt; and how good, and how alike in errors, that prompt is with as much
 /// noise, and as far on the way to the mean of all prompts.
 #[derive(Args)]
@@ -34,7 +36,7 @@ pub struct Audit {
     /// What they were sampled from: a zoo, or checkpoints
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     prompts: Vec<PathBuf>,
-    /// Zoo that the autoencoder was trained on: its training models are looked at, too
+    /// Zoo that the autoencoder was trained on: its training models are looked at, too, at all epochs
     #[arg(long, value_name = "ZOO")]
     zoo: Option<PathBuf>,
     #[command(flatten)]
@@ -84,82 +86,156 @@ pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
     if let Some(note) = note {
         global.say(note);
     }
-    let mut known = weights.into_iter().map(|w| model.align(w)).collect::<Result<Vec<_>, _>>()?;
-    let prompts = known.len();
-    let layout = TokenLayout::new(&known[0].infos(), model.autoencoder.config().tokens)?;
-    let all = known.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
+    let prompts = weights.into_iter().map(|w| model.align(w)).collect::<Result<Vec<_>, _>>()?;
+    let layout = TokenLayout::new(&prompts[0].infos(), model.autoencoder.config().tokens)?;
+    let all = prompts.iter().map(|weights| Ok(ModelWeights::of_tensors(weights)));
     let standardisation = model.standardisation_for(&layout, all)?;
-    if let Some(zoo) = &arguments.zoo {
-        known.extend(training_models(&model, zoo)?);
-    }
-    let auditor = Auditor::new((&layout, &standardisation), &known, prompts)?;
-    let spread = auditor.spread(prompts);
-    let near = 0.5 * spread.unwrap_or_else(|| auditor.unrelated(0));
-    let found = known[..prompts].iter().map(|weights| predictions(&judge, weights));
-    let found = found.collect::<anyhow::Result<Vec<_>>>()?;
+    let auditor = Auditor::new((&layout, &standardisation), &prompts)?;
+    let samples = arguments.samples.iter().map(|path| Sample::open(path, &model, &auditor));
+    let samples = samples.collect::<anyhow::Result<Vec<_>>>()?;
+    let train = arguments.zoo.as_deref().map(|zoo| training_models(&model, zoo)).transpose()?;
     let bar = Bar::new(global);
+    let learnt = match &train {
+        Some(train) => learnt(&samples, train, (&model, &auditor), &bar)?,
+        None => vec![None; samples.len()],
+    };
+    let spread = auditor.spread();
+    let found = prompts.iter().map(|weights| predictions(&judge, weights));
+    let found = found.collect::<anyhow::Result<Vec<_>>>()?;
+    let near = 0.5 * spread.unwrap_or_else(|| auditor.unrelated());
+    let prompt_agreement = mean_agreement(&judge, &found);
+    let known = Known { names, prompts, found, auditor: &auditor, judge: &judge, near, spread };
     let mut rows = Vec::new();
-    for (done, path) in arguments.samples.iter().enumerate() {
-        let shown = || path.display().to_string();
-        let sample = model.align(Model::open(path)?.state_dict()?).with_context(shown)?;
-        let tokens = auditor.tokens(&sample).with_context(shown)?;
-        let Nearest { index, distance } = auditor.nearest(&tokens, 0..prompts);
-        let beside = |network: &StateDict| beside(&judge, network, &found[index]);
-        let own = beside(&sample)?;
-        let seed = global.seed();
-        let noise = beside(&auditor.with_noise(index, distance, seed, &known[index])?)?;
-        let mean = beside(&auditor.towards_mean(index, distance, &known[index])?)?;
-        let training =
-            (known.len() > prompts).then(|| auditor.nearest(&tokens, prompts..known.len()));
-        let mut copied = (distance < near && is_copy(own, noise)).then_some(Copied::Prompt);
-        if let Some(Nearest { index: learnt, distance: away }) = training
-            && copied.is_none()
-            && away < near.min(distance)
-        {
-            // Prompts are among the models that were learnt: this is another one.
-            let found = predictions(&judge, &known[learnt])?;
-            let noisy = auditor.with_noise(learnt, away, seed, &known[learnt])?;
-            let [own, noise] =
-                [&sample, &noisy].map(|network| self::beside(&judge, network, &found));
-            copied = is_copy(own?, noise?).then_some(Copied::Learnt);
-        }
-        rows.push(Row {
-            sample: path.clone(),
-            nearest_prompt: names[index].clone(),
-            distance,
-            relative_distance: spread.map(|spread| distance / spread),
-            training_distance: training.map(|nearest| nearest.distance),
-            verdict: verdict(copied, own, noise, mean),
-            own,
-            noise,
-            mean,
-        });
-        bar.report("samples", done + 1, arguments.samples.len());
+    for (done, (sample, learnt)) in samples.iter().zip(learnt).enumerate() {
+        rows.push(known.row(sample, learnt, global.seed())?);
+        bar.report("samples", done + 1, samples.len());
     }
     drop(bar);
     let report = Report {
-        prompts,
-        training_models: known.len() - prompts,
+        prompts: known.prompts.len(),
+        training_models: train.map_or(0, |train| train.len()),
         spread,
-        prompt_agreement: mean_agreement(&judge, &found),
+        prompt_agreement,
         samples: rows,
     };
     global.print(&report, |out| report.write(out))?;
     Ok(Outcome::Done)
 }
 
-/// The last epochs of the models that an autoencoder learnt.
-fn training_models(model: &SaneModel, path: &std::path::Path) -> anyhow::Result<Vec<StateDict>> {
-    let shown = || path.display().to_string();
-    let (zoo, _) = Population::open(path)?.without_nan()?;
-    let train = zoo.split(model.split_seed).train;
-    let mut all = Vec::new();
-    for index in 0..train.len() {
-        if let Some(&epoch) = train.model(index)?.epochs.last() {
-            all.push(model.align(train.weights(index, epoch)?).with_context(shown)?);
-        }
+/// A sampled network, with its units as the autoencoder learnt them.
+struct Sample<'a> {
+    path: &'a Path,
+    weights: StateDict,
+    tokens: Vec<f32>,
+}
+
+impl<'a> Sample<'a> {
+    fn open(path: &'a Path, model: &SaneModel, auditor: &Auditor) -> anyhow::Result<Self> {
+        let shown = || path.display().to_string();
+        let weights = model.align(Model::open(path)?.state_dict()?).with_context(shown)?;
+        let tokens = auditor.tokens(&weights).with_context(shown)?;
+        Ok(Sample { path, weights, tokens })
     }
-    Ok(all)
+}
+
+/// The network that is nearest to a sample of those that the autoencoder learnt.
+#[derive(Clone)]
+struct Learnt {
+    weights: StateDict,
+    distance: f64,
+}
+
+/// The models that an autoencoder learnt.
+fn training_models(model: &SaneModel, zoo: &Path) -> anyhow::Result<Population> {
+    let (zoo, _) = Population::open(zoo)?.without_nan()?;
+    Ok(zoo.split(model.split_seed).train)
+}
+
+/// For every sample the nearest of all epochs of the models that were learnt; one network a thread is in memory besides.
+fn learnt(
+    samples: &[Sample],
+    train: &Population,
+    (model, auditor): (&SaneModel, &Auditor),
+    bar: &Bar,
+) -> anyhow::Result<Vec<Option<Learnt>>> {
+    let mut nearest: Vec<Option<Learnt>> = vec![None; samples.len()];
+    for index in 0..train.len() {
+        let shown = || text::printable(train.name(index));
+        let distances = |epoch: u32| {
+            let weights = model.align(train.weights(index, epoch)?).with_context(shown)?;
+            let tokens = auditor.tokens(&weights).with_context(shown)?;
+            let far = samples.iter().map(|sample| distance(&sample.tokens, &tokens));
+            Ok((weights, far.collect::<Vec<_>>()))
+        };
+        let epochs = train.model(index)?.epochs;
+        let found = epochs.into_par_iter().map(distances).collect::<anyhow::Result<Vec<_>>>()?;
+        for (weights, far) in found {
+            for (nearest, distance) in nearest.iter_mut().zip(far) {
+                if nearest.as_ref().is_none_or(|nearest| distance < nearest.distance) {
+                    *nearest = Some(Learnt { weights: weights.clone(), distance });
+                }
+            }
+        }
+        bar.report("models that were learnt", index + 1, train.len());
+    }
+    Ok(nearest)
+}
+
+/// What samples are compared with.
+struct Known<'a> {
+    names: Vec<String>,
+    prompts: Vec<StateDict>,
+    /// Classes that prompts give to the test images.
+    found: Vec<Vec<u16>>,
+    auditor: &'a Auditor<'a>,
+    judge: &'a Judge,
+    /// Networks within this distance may be copies of each other.
+    near: f64,
+    spread: Option<f64>,
+}
+
+impl Known<'_> {
+    fn row(&self, sample: &Sample, learnt: Option<Learnt>, seed: u64) -> anyhow::Result<Row> {
+        let Known { auditor, judge, near, .. } = *self;
+        let Nearest { index, distance } = auditor.nearest(&sample.tokens);
+        let (prompt, tokens) = (&self.prompts[index], auditor.prompt(index));
+        let random = Stream::new(Key::for_purpose(seed, "audit"), index as u64);
+        let noisy = auditor.with_noise(tokens, distance, random, prompt)?;
+        let moved = auditor.towards_mean(tokens, distance, prompt)?;
+        let beside = |network: &StateDict| beside(judge, network, &self.found[index]);
+        let (own, noise, mean) = (beside(&sample.weights)?, beside(&noisy)?, beside(&moved)?);
+        let training_distance = learnt.as_ref().map(|learnt| learnt.distance);
+        let copied = match learnt {
+            _ if distance < near && is_copy(own, noise) => Some(Copied::Prompt),
+            // Prompts are among the models that were learnt: this is another one.
+            Some(learnt) if learnt.distance < near.min(distance) => {
+                self.is_copy_of(sample, &learnt, seed)?.then_some(Copied::Learnt)
+            }
+            _ => None,
+        };
+        Ok(Row {
+            sample: sample.path.to_owned(),
+            nearest_prompt: self.names[index].clone(),
+            distance,
+            relative_distance: self.spread.map(|spread| distance / spread),
+            training_distance,
+            verdict: verdict(copied, own, noise, mean),
+            own,
+            noise,
+            mean,
+        })
+    }
+
+    /// Whether a sample makes the errors of a network that was learnt, which is near to it.
+    fn is_copy_of(&self, sample: &Sample, learnt: &Learnt, seed: u64) -> anyhow::Result<bool> {
+        let Learnt { weights, distance } = learnt;
+        let random = Stream::new(Key::for_purpose(seed, "audit"), self.prompts.len() as u64);
+        let tokens = self.auditor.tokens(weights)?;
+        let noisy = self.auditor.with_noise(&tokens, *distance, random, weights)?;
+        let found = predictions(self.judge, weights)?;
+        let beside = |network: &StateDict| beside(self.judge, network, &found);
+        Ok(is_copy(beside(&sample.weights)?, beside(&noisy)?))
+    }
 }
 
 /// Classes that a network gives to the test images.

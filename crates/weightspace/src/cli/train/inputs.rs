@@ -80,7 +80,7 @@ impl Inputs {
         let is_preprocessing_known = known.is_some();
         let preprocessing = known.unwrap_or_else(Preprocessing::unit);
         let net = network(&config, init.as_ref(), &images, &preprocessing)?;
-        let tensors = init.as_ref().map(Model::state_dict).transpose()?;
+        let tensors = init.as_ref().map(Model::finite_state_dict).transpose()?;
         let init_hash = tensors.as_ref().map(hash);
         let tensors = match (tensors, config.init.as_deref()) {
             (Some(tensors), Some(path)) if config.new_head => {
