@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod init;
 pub mod kernels;
 pub mod lanes;
+pub mod linalg;
 pub mod loss;
 pub mod model_state;
 pub mod net;

@@ -8,6 +8,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use super::TOLERANCE;
 use super::assignment::{maximise, value};
 use super::units::{Slot, Units, identity, scale, scale_rows, squared_length, sum_of_pairs};
+use crate::instruction_set::leave_wide_registers;
 use crate::random::Stream;
 
 /// Both networks, and what of their products no permutation changes.
@@ -135,6 +136,7 @@ fn multiply_with_transposed(product: &mut [f32], a: &[f32], b: &[f32], count: us
     let rows = |of| MatRef::from_row_major_slice(of, count, columns);
     let product = MatMut::from_row_major_slice_mut(product, count, count);
     matmul(product, Accum::Replace, rows(a), rows(b).transpose(), 1.0, Par::Seq);
+    leave_wide_registers();
 }
 
 /// Permutations of all groups while they are looked for.

@@ -1,9 +1,9 @@
 //! Orthogonalisation of a matrix by products alone.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef};
 
 use super::clip::global_norm;
+use crate::linalg::multiply;
 
 /// Coefficients of X, (X X^T) X and (X X^T)^2 X, chosen by the method's author to lift small singular values
 /// as fast as possible.
@@ -57,21 +57,17 @@ impl NewtonSchulz {
         }
         for _ in 0..ITERATIONS {
             let x = wide(MatRef::from_row_major_slice(matrix, rows, columns));
-            gram.fill(0.0);
-            add_product(
-                MatMut::from_row_major_slice_mut(gram, short, short),
-                1.0,
-                x,
-                x.transpose(),
-            );
+            let target = MatMut::from_row_major_slice_mut(gram, short, short);
+            multiply(target, Accum::Replace, 1.0, x, x.transpose());
             polynomial.iter_mut().zip(&*gram).for_each(|(p, g)| *p = b * g);
             let gram = MatRef::from_row_major_slice(gram, short, short);
-            add_product(MatMut::from_row_major_slice_mut(polynomial, short, short), c, gram, gram);
+            let target = MatMut::from_row_major_slice_mut(polynomial, short, short);
+            multiply(target, Accum::Add, c, gram, gram);
             next.iter_mut().zip(&*matrix).for_each(|(n, x)| *n = a * x);
             let polynomial = MatRef::from_row_major_slice(polynomial, short, short);
             let target = MatMut::from_row_major_slice_mut(next, rows, columns);
             let target = if rows > columns { target.transpose_mut() } else { target };
-            add_product(target, 1.0, polynomial, x);
+            multiply(target, Accum::Add, 1.0, polynomial, x);
             matrix.copy_from_slice(next);
         }
     }
@@ -80,16 +76,6 @@ impl NewtonSchulz {
 /// The matrix or its transpose, whichever has no more rows than columns.
 fn wide(matrix: MatRef<'_, f32>) -> MatRef<'_, f32> {
     if matrix.nrows() > matrix.ncols() { matrix.transpose() } else { matrix }
-}
-
-/// target += factor * left * right
-fn add_product(
-    target: MatMut<'_, f32>,
-    factor: f32,
-    left: MatRef<'_, f32>,
-    right: MatRef<'_, f32>,
-) {
-    matmul(target, Accum::Add, left, right, factor, Par::Seq);
 }
 
 #[cfg(test)]

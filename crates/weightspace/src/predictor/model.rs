@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef};
 use serde::{Deserialize, Serialize};
 use weightspace_core::Layout;
 use weightspace_core::predictor::{
     CoordinateScale, Encoding, Features, Grid, Linear, Predictor, PredictorError,
 };
 use weightspace_core::random::{Key, Stream};
+use weightspace_nn::linalg::multiply;
 use weightspace_nn::net::{Net, NetBuilder, Shape};
 use weightspace_nn::optim::ParameterGroups;
 use weightspace_nn::train::Parameterization;
@@ -173,7 +173,7 @@ impl Model {
             let target = MatMut::from_row_major_slice_mut(table, values.len(), self.hidden);
             let weight = MatRef::from_row_major_slice(&weight, self.hidden, width);
             let features = MatRef::from_row_major_slice(&features, values.len(), width);
-            matmul(target, Accum::Replace, features, weight.transpose(), 1f32, Par::Seq);
+            multiply(target, Accum::Replace, 1.0, features, weight.transpose());
         }
     }
 
@@ -265,7 +265,7 @@ impl Model {
                 let features = self.features_of(axis, coefficients);
                 let weight = self.first_weight(axis, coefficients);
                 let table = MatMut::from_row_major_slice_mut(table, count, self.hidden);
-                matmul(table, Accum::Replace, features, weight.transpose(), 1f32, Par::Seq);
+                multiply(table, Accum::Replace, 1.0, features, weight.transpose());
             }
             if axis == 0 {
                 for row in table.chunks_exact_mut(self.hidden) {
@@ -303,13 +303,13 @@ impl Model {
                 let weight = self.first_weight(axis, coefficients);
                 let target = &mut gradient[own];
                 let target = MatMut::from_row_major_slice_mut(target, count, self.width);
-                matmul(target, Accum::Replace, table, weight, 1f32, Par::Seq);
+                multiply(target, Accum::Replace, 1.0, table, weight);
             }
             let features = self.features_of(axis, coefficients);
             let target = &mut gradient[self.range("layers.0.weight")];
             let target = MatMut::from_row_major_slice_mut(target, self.hidden, 3 * self.width);
             let target = target.subcols_mut(axis * self.width, self.width);
-            matmul(target, Accum::Replace, table.transpose(), features, 1f32, Par::Seq);
+            multiply(target, Accum::Replace, 1.0, table.transpose(), features);
         }
         gradient[self.rest()..].copy_from_slice(&weights[self.table(2).end..]);
     }

@@ -1,8 +1,8 @@
 //! Greedy nearest-neighbour tours: from row 0 on, always to the most similar row not yet visited, the
 //! first of equals.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef};
+use weightspace_nn::linalg::multiply;
 
 use super::nearest::Nearest;
 
@@ -47,7 +47,7 @@ fn with_matrix(rows: &[f32], width: usize, similarity: Similarity) -> Vec<u32> {
     let mut products = vec![0.0; count * count];
     let matrix = MatRef::from_row_major_slice(rows, count, width);
     let target = MatMut::from_row_major_slice_mut(&mut products, count, count);
-    matmul(target, Accum::Replace, matrix, matrix.transpose(), 1f32, Par::Seq);
+    multiply(target, Accum::Replace, 1.0, matrix, matrix.transpose());
     let squares: Vec<f32> = (0..count).map(|i| products[i * count + i]).collect();
     let mut order = Vec::with_capacity(count);
     let mut unvisited: Vec<u32> = (0..count as u32).collect();
