@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use weightspace::zoo::stated::{ARCH_KEY, PREPROCESSING_KEY};
 use weightspace_core::random::Key;
 use weightspace_core::{
     Checkpoint, DecodeOptions, Decoder, StateDict, Tensor, TensorInfo, WspError, WspFile,
@@ -19,12 +20,6 @@ use weightspace_nn::data::Preprocessing;
 
 use super::decoding::{DecodeArgs, read_key};
 use super::{Global, text};
-
-/// Key of the metadata in which `weightspace train` states a model's architecture.
-pub const ARCH_KEY: &str = "weightspace.arch";
-
-/// Key of the metadata in which it states the preprocessing.
-pub const PREPROCESSING_KEY: &str = "weightspace.preprocessing";
 
 /// Which architecture a model has, as `--arch` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub struct Nearest {
 /// How the errors of two networks on the same images go together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Agreement {
-    /// Of the images that either has wrong, the share that both have wrong.
+    /// Of the images that either has wrong, the share that both have wrong; 1 if neither has any.
     pub errors: f64,
     /// Of the images that both have wrong, the share to which both give the same class.
     pub classes: f64,
@@ -48,7 +48,8 @@ impl Agreement {
             same += usize::from(a != label && a == b);
         }
         let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
-        Agreement { errors: share(both, either), classes: share(same, both) }
+        let errors = if either == 0 { 1.0 } else { share(both, either) };
+        Agreement { errors, classes: share(same, both) }
     }
 }
 
@@ -189,7 +190,8 @@ mod tests {
         let labels = [0, 0, 0, 0, 1];
         let found = Agreement::of(&[0, 1, 2, 1, 1], &[0, 1, 1, 0, 1], &labels);
         assert_eq!(found, Agreement { errors: 2.0 / 3.0, classes: 0.5 });
-        assert_eq!(Agreement::of(&labels, &labels, &labels), Agreement::default());
+        let perfect = Agreement::of(&labels, &labels, &labels);
+        assert_eq!(perfect, Agreement { errors: 1.0, classes: 0.0 });
     }
 
     fn network(values: [f32; 4]) -> StateDict {

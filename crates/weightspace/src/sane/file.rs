@@ -106,7 +106,8 @@ impl SaneModel {
         }
     }
 
-    /// Samples with how their models are aligned, if that is what it learnt; others as they are.
+    /// Samples with how their models are aligned, if that is what it learnt; others as they are. Every model is aligned by its
+    /// last epoch, whichever of its epochs are samples.
     ///
     /// # Errors
     /// If a model cannot be read or is another network.
@@ -116,7 +117,9 @@ impl SaneModel {
             return Ok(samples);
         }
         let aligner = Aligner::new(&groups, &self.reference, AlignOptions::default())?;
-        samples.aligned_by(&aligner, &self.layout)
+        samples.aligned_by(&aligner, &self.layout, |samples, model| {
+            Ok(samples.population().model(model)?.epochs.last().copied())
+        })
     }
 
     /// A network with its units in the order of the reference's, if that is what it learnt, and its tensors under the

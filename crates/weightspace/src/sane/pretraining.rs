@@ -106,14 +106,19 @@ impl Samples {
         Ok(Samples { population, samples, alignment: Vec::new() })
     }
 
-    /// Aligned, every model by the weights of its last sample, whose permutations hold for all its epochs. The
+    /// Aligned, every model by its weights after one epoch, `by`, whose permutations hold for all its epochs. The
     /// layout is that of the aligner's reference.
     ///
     /// # Errors
     /// If a model cannot be read or has other tensors than the reference.
-    pub fn aligned_by(self, aligner: &Aligner, layout: &TokenLayout) -> Result<Self, SaneError> {
+    pub fn aligned_by(
+        self,
+        aligner: &Aligner,
+        layout: &TokenLayout,
+        by: impl Fn(&Self, usize) -> Result<Option<u32>, SaneError> + Sync,
+    ) -> Result<Self, SaneError> {
         let of = |model: usize| {
-            let Some(epoch) = self.last_epoch_of(model) else { return Ok(Vec::new()) };
+            let Some(epoch) = by(&self, model)? else { return Ok(Vec::new()) };
             let weights = layout.renamed(self.population.weights(model, epoch)?);
             Ok(aligner.align(&weights)?.permutations)
         };

@@ -74,7 +74,7 @@ struct Part {
 }
 
 /// Names of the numbers that are predicted.
-const NUMBERS: [&str; 3] = ["test accuracy", "epoch", "generalisation gap"];
+pub const NUMBERS: [&str; 3] = ["test accuracy", "epoch", "generalisation gap"];
 
 fn numbers(metrics: &EpochMetrics) -> [f64; 3] {
     let test = f64::from(metrics.test_accuracy);
@@ -103,11 +103,11 @@ pub fn probe(
     let [train, validation, test] = samples;
     let samples = [train?, validation?, test?];
     let total: usize = samples.iter().map(Samples::len).sum();
-    if samples.iter().any(Samples::is_empty) {
+    if samples.iter().any(|samples| samples.len() < 2) {
         return Err(SaneError::Setting {
             setting: "number of models at these epochs",
             value: total.to_string(),
-            expected: "some in each of the three parts of the zoo".to_owned(),
+            expected: "at least 2 in each of the three parts of the zoo".to_owned(),
         });
     }
     let mut done = 0;

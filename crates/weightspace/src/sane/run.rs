@@ -112,7 +112,10 @@ impl Study {
         let (train, validation) = match config.align && !groups.is_empty() {
             true => {
                 let aligner = Aligner::new(&groups, &reference, AlignOptions::default())?;
-                (train.aligned_by(&aligner, &layout)?, validation.aligned_by(&aligner, &layout)?)
+                // Nothing is known of later epochs than those that are learnt.
+                let last = |samples: &Samples, model| Ok(samples.last_epoch_of(model));
+                let train = train.aligned_by(&aligner, &layout, last)?;
+                (train, validation.aligned_by(&aligner, &layout, last)?)
             }
             false => (train, validation),
         };

@@ -93,9 +93,9 @@ fn write_parquet(
         optional float test_accuracy; optional float generalisation_gap;"
         .to_owned();
     (0..latent(rows)).for_each(|i| schema += &format!(" required double z{i};"));
-    // Names of layers may hold what the schema's grammar does not know.
-    let column = |name: &String| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    layers.iter().for_each(|name| schema += &format!(" required double spread_{};", column(name)));
+    for column in columns(layers) {
+        schema += &format!(" required double {column};");
+    }
     schema += "}";
     let schema = Arc::new(parse_message_type(&schema)?);
     let properties = Arc::new(WriterProperties::default());
@@ -115,6 +115,20 @@ fn write_parquet(
     group.close()?;
     writer.close()?;
     Ok(())
+}
+
+/// Names of columns for the spreads of layers: those may hold what the schema's grammar does not know, and readers want every
+/// name once.
+fn columns(layers: &[String]) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for layer in layers {
+        let name = layer.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        let name = format!("spread_{name}");
+        let numbered = (2..).map(|n| format!("{name}_{n}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|n| !columns.contains(n));
+        columns.extend(free);
+    }
+    columns
 }
 
 fn write_npz(file: impl Write, rows: &[Embedded]) -> Result<(), rawzip::Error> {
@@ -173,4 +187,16 @@ fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     header.extend((text.len() as u16).to_le_bytes());
     header.extend(text.into_bytes());
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_different_names() {
+        let layers = ["a.b", "a_b", "c", "a/b"].map(str::to_owned);
+        let expected = ["spread_a_b", "spread_a_b_2", "spread_c", "spread_a_b_3"];
+        assert_eq!(columns(&layers), expected);
+    }
 }

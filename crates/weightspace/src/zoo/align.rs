@@ -53,6 +53,20 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// The first model that can be read and has finite weights.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read) of the first model, if there is none.
+    pub fn first_sound(population: &Population) -> Result<Self, ZooError> {
+        let finite = |reference: &Self| {
+            reference.weights.iter().all(|(_, tensor)| tensor.iter_f64().all(f64::is_finite))
+        };
+        let mut all = (0..population.len()).filter_map(|index| Self::read(population, index).ok());
+        all.find(finite).map_or_else(|| Self::read(population, 0), Ok)
+    }
+}
+
 /// Aligns every model of a population to a reference, on all threads. Models may name their tensors in other
 /// ways; their groups of units are the same, in the same order. The results are in the order of the
 /// population and do not depend on the number of threads; weights of one model per thread are in

@@ -458,6 +458,20 @@ impl ZooDescription {
                 self.epochs
             )));
         }
+        once("activation", &self.activations()?)?;
+        once("initialisation", self.initialisation.values())?;
+        once("dropout", self.dropout.values())?;
+        once("optimizer", self.optimizer.values())?;
+        once("learning_rate", self.learning_rate.values())?;
+        once("weight_decay", self.weight_decay.values())?;
         self.models()?.iter().try_for_each(ModelSpec::check)
+    }
+}
+/// Refuses a value that stands on an axis twice: it would make models that are the same.
+fn once<T: PartialEq + std::fmt::Debug>(axis: &str, values: &[T]) -> Result<(), ZooError> {
+    let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
+    match twice {
+        Some((_, value)) => Err(wrong(format!("{axis} has the value {value:?} twice"))),
+        None => Ok(()),
     }
 }

@@ -70,10 +70,11 @@ pub fn axis_value(params: &Params, axis: &str) -> Option<String> {
     match (axis, params.get(*key)) {
         ("arch", _) => arch_of(params).map(str::to_owned),
         ("initialisation", Some(Value::String(text))) => Some(text.replace('_', "-")),
-        (_, Some(Value::String(text))) => Some(text.clone()),
-        (_, Some(value @ Value::Number(_))) => {
-            // 0 and 0.0 are the same value.
-            Some(params::number(params, key).map_or_else(|| value.to_string(), |n| n.to_string()))
+        // 0 and 0.0 are the same value, as are 0.01 and the text 1e-2, as some programs read that.
+        (_, Some(value @ (Value::Number(_) | Value::String(_)))) => {
+            let number = params::number(params, key);
+            let text = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Some(number.map_or_else(text, |number| number.to_string()))
         }
         _ => None,
     }
@@ -157,4 +158,24 @@ fn each_model(
         progress("models", index + 1, population.len());
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        let value = |value: serde_json::Value| {
+            let params = [("optim::lr".to_owned(), value)].into_iter().collect();
+            axis_value(&params, "learning_rate")
+        };
+        for same in [json!(0.01), json!("1e-2"), json!("0.010")] {
+            assert_eq!(value(same).as_deref(), Some("0.01"));
+        }
+        assert_eq!(value(json!("1e-2 cosine")).as_deref(), Some("1e-2 cosine"));
+        assert_eq!(value(json!(null)), None);
+    }
 }

@@ -41,6 +41,7 @@ pub mod presets;
 mod row;
 pub mod shard;
 pub mod spec;
+pub mod stated;
 pub mod stats;
 pub mod train;
 pub mod tree;

@@ -24,6 +24,11 @@ pub(super) fn parse(text: &str) -> Result<Params, String> {
         .map_err(|error| format!("parameters are no JSON object: {error}"))
 }
 
+/// Whether it is known how a model was made: a checkpoint of which nothing else is known has no such keys.
+pub(super) fn have_settings(params: &Params) -> bool {
+    params.keys().any(|key| !key.starts_with("weightspace::"))
+}
+
 /// The value of a key as a number, if it is one.
 pub(super) fn number(params: &Params, key: &str) -> Option<f64> {
     params.get(key).and_then(super::json::number)

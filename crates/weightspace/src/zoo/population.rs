@@ -57,7 +57,7 @@ impl Model {
 
     /// Whether it is known how it was made.
     pub fn has_settings(&self) -> bool {
-        self.params.keys().any(|key| !key.starts_with("weightspace::"))
+        params::have_settings(&self.params)
     }
 
     /// Name of the data set that it was trained on, where its parameters say so.
@@ -383,7 +383,15 @@ impl Population {
 
     fn is_finite(&self, index: usize) -> Result<bool, ZooError> {
         for epoch in self.model(index)?.epochs {
-            if !self.row(index, epoch)?.iter().all(|value| value.is_finite()) {
+            let finite = match &self.source {
+                // Tensors of any type, as nothing of them is kept.
+                Source::Tree(_) => {
+                    let weights = self.weights(index, epoch)?;
+                    weights.iter().all(|(_, tensor)| tensor.iter_f64().all(f64::is_finite))
+                }
+                _ => self.row(index, epoch)?.iter().all(|value| value.is_finite()),
+            };
+            if !finite {
                 return Ok(false);
             }
         }

@@ -1,5 +1,6 @@
 //! What can be said about a zoo in numbers and pictures.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -226,11 +227,7 @@ impl Stats {
         let values = |axis: usize| {
             let all = self.sketches.iter().filter_map(|sketch| sketch.values[axis].clone());
             let mut values: Vec<String> = all.collect();
-            // Numbers by their size.
-            values.sort_unstable_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
-                (Ok(a), Ok(b)) => a.total_cmp(&b),
-                _ => a.cmp(b),
-            });
+            values.sort_unstable_by(|a, b| by_size(a, b));
             values.dedup();
             values
         };
@@ -377,6 +374,16 @@ fn bin_width(all: &[Distribution]) -> f64 {
     }
 }
 
+/// Numbers by their size, before all other texts.
+fn by_size(a: &str, b: &str) -> Ordering {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => a.cmp(b),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,6 +396,13 @@ mod tests {
         assert!((d.deviation - 1.25f64.sqrt()).abs() < 1e-12);
         assert!((d.lower - 1.3).abs() < 1e-12 && (d.upper - 3.7).abs() < 1e-12);
         assert_eq!(Distribution::of([f64::NAN]), None);
+    }
+
+    #[test]
+    fn numbers_stand_before_texts() {
+        let mut values = ["5e-4 step", "10", "5", "1e-3 (warm-up)", "0.5", "a"];
+        values.sort_unstable_by(|a, b| by_size(a, b));
+        assert_eq!(values, ["0.5", "5", "10", "1e-3 (warm-up)", "5e-4 step", "a"]);
     }
 
     #[test]

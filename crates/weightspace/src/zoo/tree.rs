@@ -157,6 +157,7 @@ fn read_metrics(path: &Path) -> Result<Vec<EpochMetrics>, ZooError> {
 #[derive(Debug)]
 pub struct ModelWriter {
     folder: PathBuf,
+    params: Params,
 }
 
 impl ModelWriter {
@@ -172,17 +173,18 @@ impl ModelWriter {
         let text = serde_json::to_string_pretty(params);
         let text = text.map_err(|error| ZooError::malformed(&path, error))? + "\n";
         AtomicFile::write_bytes(&path, text.as_bytes()).map_err(ZooError::io(&path))?;
-        Ok(ModelWriter { folder })
+        Ok(ModelWriter { folder, params: params.clone() })
     }
 
-    /// Writes the weights of an epoch.
+    /// Writes the weights of an epoch, with what of the parameters their file has to say to be used alone.
     ///
     /// # Errors
     /// What the system says.
     pub fn write_checkpoint(&self, epoch: u32, weights: &StateDict) -> Result<(), ZooError> {
         let folder = self.folder.join(format!("{CHECKPOINT}{epoch:06}"));
         fs::create_dir_all(&folder).map_err(ZooError::io(&folder))?;
-        Ok(write_safetensors(&folder.join(WEIGHTS[1]), weights, &Default::default())?)
+        let metadata = super::stated::metadata(&self.params, &weights.infos());
+        Ok(write_safetensors(&folder.join(WEIGHTS[1]), weights, &metadata)?)
     }
 
     /// Writes the metrics of all epochs so far.

@@ -136,6 +136,33 @@ fn a_model_is_its_own_nearest_neighbour() {
     assert_eq!(all[0]["epoch"].as_u64(), Some(4));
     let distances: Vec<f64> = all.iter().map(|row| row["distance"].as_f64().unwrap()).collect();
     assert!(distances.is_sorted());
+    // At every epoch, whichever others are looked at: a model is aligned by its last.
+    for (model, epoch) in (0..16).flat_map(|model| [0, 2].map(|epoch| (model, epoch))) {
+        let line = format!("sane neighbours model zoo {model} --epoch {epoch} -n 1");
+        for others in ["", "--epochs 0,2"] {
+            let found = json(at(), &format!("{line} {others}"));
+            let nearest = &found["neighbours"][0];
+            assert_eq!(nearest["distance"].as_f64(), Some(0.0), "{line} {others}: {found}");
+        }
+    }
+}
+
+/// What is known of a zoo's model goes with its weights.
+#[test]
+fn models_of_an_exported_zoo_say_what_they_are() {
+    let at = at();
+    done(at, "zoo export zoo -o exported");
+    let name = json(at, "zoo show zoo 3")["name"].as_str().unwrap().to_owned();
+    let path = format!("exported/{name}/checkpoint_000004/checkpoints.safetensors");
+    let shown = Checkpoint::open(&at.join(&path)).unwrap();
+    done(at, "zoo show zoo 3 -o three.safetensors");
+    let three = Checkpoint::open(&at.join("three.safetensors")).unwrap();
+    assert_eq!(shown.metadata(), three.metadata());
+    let found = json(at, &format!("eval {path} --data digits"));
+    assert!(found["accuracy"].as_f64().unwrap() > 0.5, "{found}");
+    // A folder of a training is the network, not a zoo.
+    done(at, "train --init three.safetensors --data digits --epochs 1 -o tuned --threads 1");
+    done(at, "sane embed model tuned three.safetensors -o tuned.csv");
 }
 
 /// Programs that write tensors in the order of their names are many.
@@ -312,6 +339,11 @@ fn audits_know_copies() {
     assert_eq!(found["training_models"].as_u64(), Some(11));
     let text = String::from_utf8(done(at, line).stdout).unwrap();
     assert!(text.contains("prompt.safetensors: a copy of its prompt"), "{text}");
+    // A network that is no better than chance is no copy, though it is all there is to compare.
+    done(at, "zoo show zoo 0 --epoch 0 -o untrained.safetensors");
+    let far = "sane audit model untrained.safetensors --prompts prompt.safetensors --data digits";
+    let far = json(at, far);
+    assert_ne!(far["samples"][0]["verdict"], "a copy of its prompt", "{far}");
     // Also of a single prompt, and of a model that was learnt and is none.
     let alone = "sane audit model prompt.safetensors --prompts prompt.safetensors --data digits";
     assert_eq!(json(at, alone)["samples"][0]["verdict"], "a copy of its prompt");

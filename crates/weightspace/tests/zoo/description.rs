@@ -113,6 +113,7 @@ fn descriptions_that_make_no_sense_are_refused() {
         (("zoo-cnn", "zoo"), "unknown architecture"),
         (("batch", "batches"), "unknown field `batches`"),
         (("[1e-3, 1e-4]", "[]"), "no model"),
+        (("[1e-3, 1e-4]", "[1e-3, 0.001]"), "learning_rate has the value 0.001 twice"),
         (("images", "sample = 1000\nimages"), "the grid has 160 models"),
     ] {
         let text = DESCRIPTION.replacen(change.0, change.1, 1);

@@ -104,7 +104,9 @@ pub fn run(arguments: &Audit, global: &Global) -> anyhow::Result<Outcome> {
     let found = found.collect::<anyhow::Result<Vec<_>>>()?;
     let near = 0.5 * spread.unwrap_or_else(|| auditor.unrelated());
     let prompt_agreement = mean_agreement(&judge, &found);
-    let known = Known { names, prompts, found, auditor: &auditor, judge: &judge, near, spread };
+    let others = prompt_agreement.map_or(0.5, |agreement| agreement.errors.min(0.5));
+    let (auditor, judge) = (&auditor, &judge);
+    let known = Known { names, prompts, found, auditor, judge, near, others, spread };
     let mut rows = Vec::new();
     for (done, (sample, learnt)) in samples.iter().zip(learnt).enumerate() {
         rows.push(known.row(sample, learnt, global.seed())?);
@@ -191,6 +193,8 @@ struct Known<'a> {
     judge: &'a Judge,
     /// Networks within this distance may be copies of each other.
     near: f64,
+    /// Networks that share less of their errors are no copies: what two prompts share, at most half.
+    others: f64,
     spread: Option<f64>,
 }
 
@@ -206,7 +210,7 @@ impl Known<'_> {
         let (own, noise, mean) = (beside(&sample.weights)?, beside(&noisy)?, beside(&moved)?);
         let training_distance = learnt.as_ref().map(|learnt| learnt.distance);
         let copied = match learnt {
-            _ if distance < near && is_copy(own, noise) => Some(Copied::Prompt),
+            _ if distance < near && is_copy(own, noise, self.others) => Some(Copied::Prompt),
             // Prompts are among the models that were learnt: this is another one.
             Some(learnt) if learnt.distance < near.min(distance) => {
                 self.is_copy_of(sample, &learnt, seed)?.then_some(Copied::Learnt)
@@ -234,7 +238,7 @@ impl Known<'_> {
         let noisy = self.auditor.with_noise(&tokens, *distance, random, weights)?;
         let found = predictions(self.judge, weights)?;
         let beside = |network: &StateDict| beside(self.judge, network, &found);
-        Ok(is_copy(beside(&sample.weights)?, beside(&noisy)?))
+        Ok(is_copy(beside(&sample.weights)?, beside(&noisy)?, self.others))
     }
 }
 
@@ -273,9 +277,10 @@ enum Copied {
     Learnt,
 }
 
-/// Whether a sample that is near to a known network makes its errors about as much as that network with noise does.
-fn is_copy(own: Beside, noise: Beside) -> bool {
-    own.agreement.errors >= 0.9 * noise.agreement.errors
+/// Whether a sample that is near to a known network makes its errors about as much as that network with noise does, and more of
+/// them than other networks do.
+fn is_copy(own: Beside, noise: Beside, others: f64) -> bool {
+    own.agreement.errors >= 0.9 * noise.agreement.errors && own.agreement.errors >= others
 }
 
 /// In words. What is copied is nearer than half of what prompts are from each other, and has the same errors.

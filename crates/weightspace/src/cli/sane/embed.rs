@@ -221,7 +221,11 @@ pub fn zoo_of(paths: &[PathBuf]) -> anyhow::Result<Option<Population>> {
 
 /// Whether a path is a zoo and no single checkpoint.
 fn is_zoo(path: &Path) -> bool {
-    path.is_dir() && !path.join("model.safetensors").exists() || Population::open(path).is_ok()
+    match path.is_dir() {
+        // A folder of a training is the network that was trained.
+        true => !path.join("model.safetensors").exists(),
+        false => Population::open(path).is_ok(),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

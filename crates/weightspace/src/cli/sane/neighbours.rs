@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use weightspace::sane::SaneModel;
-use weightspace::sane::embedding::{distance, embed_all, embed_one};
+use weightspace::sane::embedding::{Embedded, distance, embed_all, embed_one};
 use weightspace::sane::pretraining::Samples;
 use weightspace::zoo::Population;
 use weightspace_core::StateDict;
@@ -64,28 +64,47 @@ pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
     let model = SaneModel::read(&arguments.model)?;
     let zoo = Population::open(&arguments.zoo)?;
     let halo = arguments.halo.of(&model);
-    let tensors = match arguments.epoch {
-        Some(epoch) => zoo.weights(zoo.find(&arguments.network)?, epoch)?,
-        None => open_file(&arguments.network, &zoo)?,
-    };
     let wanted = |epoch| arguments.epochs.is_empty() || arguments.epochs.contains(&epoch);
+    let known = match arguments.epoch {
+        Some(epoch) => {
+            let index = zoo.find(&arguments.network)?;
+            // Says so if there is no such epoch.
+            zoo.tensors(index, epoch)?;
+            Some((zoo.name(index).to_owned(), epoch))
+        }
+        None => None,
+    };
+    let file = match &known {
+        Some(_) => None,
+        None => Some(open_file(&arguments.network, &zoo)?),
+    };
     let (zoo, left_out) = zoo.without_nan()?;
     say_left_out(&left_out, global);
-    let samples = Samples::new(zoo, wanted)?;
-    let own = embed_one(&model, tensors, Some(&samples), halo);
-    let own = own.with_context(|| arguments.network.clone())?;
-    let mut neighbours = Vec::new();
-    let take = |row: weightspace::sane::embedding::Embedded| {
-        neighbours.push(Neighbour {
-            distance: distance(&own.mean, &row.embedding.mean),
-            model: row.model,
-            epoch: row.epoch,
-            test_accuracy: row.test_accuracy,
-        });
+    let samples = Samples::new(zoo, |epoch| wanted(epoch) || arguments.epoch == Some(epoch))?;
+    let named = || arguments.network.clone();
+    let own = file.map(|tensors| embed_one(&model, tensors, Some(&samples), halo));
+    let mut own = own.transpose().with_context(named)?.map(|embedding| embedding.mean);
+    let mut rows = Vec::new();
+    let take = |row: Embedded| {
+        // A model of the zoo stands where it stands among all others.
+        if known.as_ref().is_some_and(|(name, epoch)| *name == row.model && *epoch == row.epoch) {
+            own = Some(row.embedding.mean.clone());
+        }
+        if wanted(row.epoch) {
+            rows.push((row.model, row.epoch, row.test_accuracy, row.embedding.mean));
+        }
         Ok(())
     };
     let shown = || arguments.zoo.display().to_string();
     embed_all(&model, samples, halo, take).with_context(shown)?;
+    let own = own.context("its weights are not finite").with_context(named)?;
+    let neighbour = |(model, epoch, test_accuracy, mean): (_, _, _, Vec<f64>)| Neighbour {
+        distance: distance(&own, &mean),
+        model,
+        epoch,
+        test_accuracy,
+    };
+    let mut neighbours: Vec<Neighbour> = rows.into_iter().map(neighbour).collect();
     neighbours.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     neighbours.truncate(arguments.count as usize);
     let report = Report { neighbours };

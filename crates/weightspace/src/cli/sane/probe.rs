@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weightspace::sane::SaneModel;
-use weightspace::sane::probe::{ProbeConfig, ProbeRow, probe};
+use weightspace::sane::probe::{NUMBERS, ProbeConfig, ProbeRow, probe};
 use weightspace::sane::scale::Scale;
 use weightspace::zoo::Population;
 
@@ -74,6 +74,11 @@ pub fn find(arguments: &Probe, global: &Global) -> anyhow::Result<Report> {
     let rows = probe(&model, &zoo, &config, |done, total| bar.report("embedding", done, total));
     drop(bar);
     let probes = rows.with_context(|| arguments.zoo.display().to_string())?;
+    for name in NUMBERS.into_iter().filter(|name| probes.iter().all(|row| row.target != *name)) {
+        global.say(format_args!(
+            "no probe of {name}: it is unknown of some models, or the same in all that are learnt from"
+        ));
+    }
     Ok(Report { split_seed: config.split_seed, scale: config.scale, probes })
 }
 

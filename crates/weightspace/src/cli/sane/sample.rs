@@ -15,13 +15,13 @@ use weightspace::sane::sampling::{Method, Noise, Sampled, Sampler, SamplingConfi
 use weightspace::sane::{SaneModel, TokenLayout};
 use weightspace::zoo::ModelWeights;
 use weightspace::zoo::names::renamed;
+use weightspace::zoo::stated::{ARCH_KEY, PREPROCESSING_KEY};
 use weightspace_core::StateDict;
 use weightspace_core::checkpoint::write_safetensors;
 
 use super::embed::HaloArgs;
 use super::judge::Judge;
 use super::prompts::{PromptArgs, Prompts};
-use crate::cli::model::{ARCH_KEY, PREPROCESSING_KEY};
 use crate::cli::progress::Bar;
 use crate::cli::train::record::write_json;
 use crate::cli::{Global, Outcome, text};

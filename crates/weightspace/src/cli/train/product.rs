@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::json;
 use weightspace::quantize::aware::{AwareConfig, AwarePlan};
 use weightspace::subspace::{self, FileOptions, SubspaceConfig};
+use weightspace::zoo::stated::{ARCH_KEY, PREPROCESSING_KEY};
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::container::{Header, Method};
 use weightspace_core::{AtomicFile, DecodeOptions, StateDict, WspFile};
@@ -15,7 +16,6 @@ use weightspace_nn::train::Trainer;
 use super::config::RunConfig;
 use super::inputs::Inputs;
 use super::record::{self, COMPRESSED_MODEL, MODEL, MODEL_CONFIG};
-use crate::cli::model::{ARCH_KEY, PREPROCESSING_KEY};
 use crate::cli::subspace::key;
 
 /// What a training leaves.

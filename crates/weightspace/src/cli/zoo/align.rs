@@ -62,8 +62,11 @@ pub fn run(arguments: &Align, global: &Global) -> anyhow::Result<()> {
     let OutputArgs { output, force } = &arguments.output;
     output::check(output, *force, &[&arguments.zoo])?;
     let population = super::open(&arguments.zoo, global)?;
-    let index = arguments.reference.as_ref().map_or(Ok(0), |text| population.find(text))?;
-    let reference = Reference::read(&population, index)?;
+    let reference = match &arguments.reference {
+        Some(text) => Reference::read(&population, population.find(text)?)?,
+        None if arguments.skip_damaged => Reference::first_sound(&population)?,
+        None => Reference::read(&population, 0)?,
+    };
     let bar = Bar::new(global);
     let progress = |phase: &str, done: usize, total: usize| bar.report(phase, done, total);
     let start = Instant::now();

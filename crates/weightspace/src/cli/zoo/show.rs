@@ -1,6 +1,5 @@
 //! `weightspace zoo show`: one model of a zoo.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -8,12 +7,10 @@ use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use weightspace::zoo::{EpochMetrics, Model, Params};
+use weightspace::zoo::{EpochMetrics, Params, stated};
 use weightspace_core::TensorInfo;
 use weightspace_core::checkpoint::write_safetensors;
-use weightspace_nn::arch;
 
-use super::super::model::{ARCH_KEY, PREPROCESSING_KEY};
 use super::super::table::{Align, Table};
 use super::super::{Global, output, text};
 
@@ -75,7 +72,7 @@ pub fn run(arguments: &Show, global: &Global) -> anyhow::Result<()> {
         Some(&epoch) => population.tensors(index, epoch)?,
         None => Vec::new(),
     };
-    let arch = arch_of(&model, &tensors);
+    let arch = stated::arch_of(&model.params, &tensors);
     if let Some(path) = &arguments.output {
         let epoch = arguments.epoch.or(model.epochs.last().copied());
         let name = text::printable(&model.name);
@@ -86,10 +83,7 @@ pub fn run(arguments: &Show, global: &Global) -> anyhow::Result<()> {
             model.epochs
         );
         let weights = population.weights(index, epoch.unwrap_or(0))?;
-        let stated = [(ARCH_KEY, arch.as_deref()), (PREPROCESSING_KEY, model.preprocessing())];
-        let stated = stated.into_iter().filter_map(|(key, text)| Some((key, text?)));
-        let metadata = stated.map(|(key, text)| (key.to_owned(), text.to_owned()));
-        write_safetensors(path, &weights, &metadata.collect::<BTreeMap<_, _>>())?;
+        write_safetensors(path, &weights, &stated::metadata(&model.params, &tensors))?;
     }
     let report = Report {
         name: &model.name,
@@ -100,23 +94,6 @@ pub fn run(arguments: &Show, global: &Global) -> anyhow::Result<()> {
         tensors: tensors.into_iter().map(Tensor::new).collect(),
     };
     global.print(&report, |out| report.write(out))
-}
-
-/// The specification of the network, if parameters and tensors are those of one.
-fn arch_of(model: &Model, tensors: &[TensorInfo]) -> Option<String> {
-    let recognised = arch::recognise(tensors).ok()?;
-    let Ok(spec) = model.spec() else { return Some(recognised.arch().to_owned()) };
-    // What tensors do not tell, parameters do: activation and dropout.
-    let options = arch::ArchOptions {
-        classes: Some(recognised.class_count()),
-        in_channels: Some(recognised.input_shape().channels()),
-        activation: Some(spec.activation),
-        dropout: Some(spec.dropout),
-        size: None,
-    };
-    let net =
-        arch::build(&spec.arch, &options).ok().filter(|net| arch::check(net, tensors).is_ok());
-    Some(net.unwrap_or(recognised).arch().to_owned())
 }
 
 impl Epoch {
