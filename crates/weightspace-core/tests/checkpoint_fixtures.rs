@@ -87,6 +87,7 @@ fn the_state_dict_inside_a_training_checkpoint_is_found() {
         assert_eq!(checkpoint.metadata()["best_prec1"], "91.25");
         assert_eq!(checkpoint.metadata()["arch"], "conv");
         assert_eq!(checkpoint.metadata()["epoch"], "3");
+        assert_eq!(checkpoint.left_out(), ["optimizer"], "{file}");
     }
 }
 

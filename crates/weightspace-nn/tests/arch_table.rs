@@ -298,6 +298,8 @@ fn preprocessing_of_published_checkpoints() {
     assert_eq!(arch::default_preprocessing("resnet56-b:size=40", "cifar10"), Some("imagenet"));
     assert_eq!(arch::default_preprocessing(build("lenet5").arch(), "mnist"), Some("unit-pad32"));
     assert_eq!(arch::default_preprocessing("resnet20", "cifar100"), None);
+    assert_eq!(arch::default_preprocessing("resnet18", "folder:some/images"), Some("imagenet"));
+    assert_eq!(arch::default_preprocessing("resnet18-cifar", "folder:some/images"), None);
     assert_eq!(arch::default_preprocessing("resnet18-cifar", "cifar10"), None);
     assert_eq!(arch::default_preprocessing("nothing", "cifar10"), None);
 }

@@ -136,6 +136,28 @@ fn folding_keeps_the_function_the_names_and_the_counters() {
     }
 }
 
+/// As `zero_init_residual` leaves them before training: folded, nothing would be left of the layer before.
+#[test]
+fn branches_that_are_switched_off_keep_their_weights() {
+    let net = arch::build("resnet20-b", &ArchOptions::default()).unwrap();
+    let mut weights = random_weights(&net);
+    weights.insert("layer1.0.bn2.weight", Tensor::from_f32(vec![16], &[0.0; 16]));
+    let options = Options { target: Target::Bits(8), fold: true, calibrate: 0, seed: 0 };
+    let header = Header::default();
+    let tensors = compress(&header, &weights, Some(&net), None, &options, &|_, _, _| ()).unwrap();
+    let back = decode(&container::encode(&header, &tensors).unwrap());
+    let kept = |name: &str| {
+        let [old, new] = [&weights, &back].map(|w| w.get(name).unwrap().to_f32().into_owned());
+        let largest = old.iter().fold(0f32, |most, value| most.max(value.abs()));
+        old.iter().zip(&new).all(|(old, new)| (old - new).abs() <= 0.02 * largest)
+    };
+    let names = ["conv2.weight", "bn2.weight", "bn2.running_mean", "bn2.running_var"];
+    for name in names {
+        assert!(kept(&format!("layer1.0.{name}")), "{name}");
+    }
+    assert!(!kept("layer1.0.conv1.weight"), "others are folded");
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let digits = Digits::cnn();

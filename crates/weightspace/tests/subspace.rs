@@ -86,6 +86,11 @@ fn splits_and_bits() {
     let inspected = json(&format!("inspect {at}/given/model.wsp"));
     assert_eq!(inspected["projection"]["coefficients"], 300, "{inspected}");
     refused(&format!("train {RECIPE} --split 20,60,3 -o {at}/x"), "has 2 layers");
+    // Without an optimiser: one that suits coefficients, with which training does not diverge.
+    let plain =
+        "--arch mlp:64-32-10 --data digits --holdout 100 --batch 32 --epochs 10 --threads 1";
+    let report = json(&format!("train {plain} --method subspace --k 300 -o {at}/plain"));
+    assert!(report["accuracy"].as_f64().unwrap() > 0.5, "{report}");
     let many = "--arch mlp:64-10 --data digits --method subspace --k 1000000";
     refused(&format!("train {many} -o {at}/x"), "1000000 coefficients for 650 weights");
     refused(&format!("train --preset digits --k 3 -o {at}/x"), "--k needs --method subspace");

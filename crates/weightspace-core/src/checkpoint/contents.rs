@@ -20,6 +20,8 @@ pub(super) struct Contents {
     pub(super) tensors: Vec<TensorInfo>,
     /// Text that the file says about itself.
     pub(super) metadata: BTreeMap<String, String>,
+    /// What has tensors, too, but was passed over.
+    pub(super) left_out: Vec<String>,
     /// Gives the bytes of each tensor.
     pub(super) source: Box<dyn Source>,
 }

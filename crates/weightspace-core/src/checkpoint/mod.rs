@@ -88,6 +88,7 @@ pub struct Checkpoint {
     places: Vec<(usize, usize)>,
     files: Vec<(PathBuf, Box<dyn Source>)>,
     metadata: BTreeMap<String, String>,
+    left_out: Vec<String>,
     stripped_prefix: String,
 }
 
@@ -145,6 +146,12 @@ impl Checkpoint {
     /// beside the state dict of a PyTorch training checkpoint.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// What has tensors, too, but is no part of the weights: keys beside the state dict of a PyTorch training checkpoint, as of
+    /// its optimiser, and tensors of shards that the index does not name.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// What was taken away from the front of every name, for instance `module.` of
@@ -261,16 +268,17 @@ struct Builder {
     places: Vec<(usize, usize)>,
     files: Vec<(PathBuf, Box<dyn Source>)>,
     metadata: BTreeMap<String, String>,
+    left_out: Vec<String>,
 }
 
 impl Builder {
     fn from_file(path: PathBuf, bytes: Bytes) -> Result<Self, CheckpointError> {
         let opened = recognise(&bytes).and_then(|format| Ok((format.name, (format.open)(bytes)?)));
         let (format, contents) = opened.map_err(|reason| reason.at(&path))?;
-        let Contents { tensors, metadata, source } = contents;
+        let Contents { tensors, metadata, left_out, source } = contents;
         let places = (0..tensors.len()).map(|i| (0, i)).collect();
         let files = vec![(path.clone(), source)];
-        Ok(Builder { path, format, tensors, places, files, metadata })
+        Ok(Builder { path, format, tensors, places, files, metadata, left_out })
     }
 
     /// The tensors of an index, in the order of the names of the shards and their own order
@@ -285,6 +293,7 @@ impl Builder {
             places: Vec::new(),
             files: Vec::new(),
             metadata: BTreeMap::new(),
+            left_out: Vec::new(),
         };
         for (file_name, mut names) in index.shards {
             let shard_path = folder.join(file_name);
@@ -294,6 +303,8 @@ impl Builder {
                 if names.remove(&info.name) {
                     whole.places.push((whole.files.len(), place));
                     whole.tensors.push(info);
+                } else {
+                    whole.left_out.push(info.name);
                 }
             }
             if let Some(missing) = names.first() {
@@ -318,8 +329,18 @@ impl Builder {
                 return Err(reason!("two tensors are named {}", quoted(&info.name)).at(&self.path));
             }
         }
-        let Builder { path, format, tensors, places, files, metadata } = self;
-        Ok(Checkpoint { path, format, tensors, by_name, places, files, metadata, stripped_prefix })
+        let Builder { path, format, tensors, places, files, metadata, left_out } = self;
+        Ok(Checkpoint {
+            path,
+            format,
+            tensors,
+            by_name,
+            places,
+            files,
+            metadata,
+            left_out,
+            stripped_prefix,
+        })
     }
 }
 

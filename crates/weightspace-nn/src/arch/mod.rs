@@ -140,9 +140,11 @@ fn printable(text: &str) -> String {
 /// The name of the preprocessing that published checkpoints of this architecture expect for a data
 /// set, or `None` when it is the data set's own default.
 ///
-/// `spec` is a specification, for instance [`Net::arch`]. A shift of the data set does not matter.
+/// `spec` is a specification, for instance [`Net::arch`]. A shift of the data set does not matter, nor does the path of a folder
+/// of images.
 pub fn default_preprocessing(spec: &str, data_name: &str) -> Option<&'static str> {
     let name = spec.split(':').next()?;
     let base = data::base_name(data_name).ok()?;
+    let base = base.split(':').next()?;
     find(name)?.preprocessing.iter().find(|(data, _)| *data == base).map(|&(_, p)| p)
 }

@@ -51,7 +51,7 @@ const fn imagenet(
         arguments: &[Argument::Classes, Argument::InChannels, Argument::Size],
         defaults: Defaults { classes: 1000, size: 224, ..Defaults::CIFAR },
         variants: &[],
-        preprocessing: &[],
+        preprocessing: &[("folder", "imagenet")],
         build,
     }
 }
@@ -65,6 +65,7 @@ const fn cifar(
         arguments: &[Argument::Classes, Argument::InChannels, Argument::Size, Argument::Names],
         defaults: Defaults::CIFAR,
         variants: &["names=kuangliu"],
+        preprocessing: &[],
         ..imagenet(name, title, build)
     }
 }

@@ -113,7 +113,7 @@ pub fn run(arguments: &Eval, global: &Global) -> anyhow::Result<Outcome> {
         writeln!(out, "{}", text::accuracy(&result))?;
         let memory = report.peak_memory_bytes.map(text::bytes);
         let memory = memory.map_or(String::new(), |bytes| format!(", peak memory {bytes}"));
-        writeln!(out, "{seconds:.2} s{memory}")?;
+        writeln!(out, "{seconds:.2} s{memory}, preprocessing {}", report.preprocessing)?;
         match &report.streamed {
             Some(streamed) => writeln!(out, "{}", streamed.line()),
             None => Ok(()),

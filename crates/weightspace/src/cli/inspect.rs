@@ -45,6 +45,8 @@ enum Details<'a> {
         /// What was taken from the front of every name.
         stripped_prefix: &'a str,
         metadata: &'a BTreeMap<String, String>,
+        /// What has tensors, too, but is no part of the weights.
+        left_out: &'a [String],
     },
     Wsp {
         method: &'static str,
@@ -145,6 +147,7 @@ impl<'a> Details<'a> {
             Source::Checkpoint(checkpoint) => Details::Checkpoint {
                 stripped_prefix: checkpoint.stripped_prefix(),
                 metadata: checkpoint.metadata(),
+                left_out: checkpoint.left_out(),
             },
             Source::Wsp(file) => {
                 let header = file.header();
@@ -172,8 +175,9 @@ impl<'a> Details<'a> {
             false => writeln!(out, "{key:<12}{}", text::printable(value)),
         };
         match self {
-            Details::Checkpoint { stripped_prefix, metadata } => {
+            Details::Checkpoint { stripped_prefix, metadata, left_out } => {
                 line("prefix", stripped_prefix)?;
+                line("left out", &left_out.join(", "))?;
                 metadata.iter().try_for_each(|(k, v)| line("metadata", &format!("{k}: {v}")))
             }
             Details::Wsp {

@@ -55,7 +55,7 @@ pub struct ArchArgs {
 /// What a model is stored in.
 pub enum Source {
     /// A checkpoint; its tensors are read one by one.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// A `.wsp` file; its tensors are decoded all together.
     Wsp(Box<WspFile>),
 }
@@ -80,7 +80,7 @@ impl Model {
         let source = match WspFile::is_wsp(path) {
             true if needs.fraction.is_some() => Source::Wsp(WspFile::open_prefix(path)?.into()),
             true => Source::Wsp(WspFile::open(path)?.into()),
-            false => Source::Checkpoint(Checkpoint::open(path)?),
+            false => Source::Checkpoint(Checkpoint::open(path)?.into()),
         };
         let path = path.to_owned();
         let mut model = Model { path, source, base: None, key: None, planes: None };
@@ -128,6 +128,19 @@ impl Model {
     /// What it is stored in.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What has tensors, too, but was passed over and is not known to be no weights, as the state of an optimiser is.
+    pub fn left_out(&self) -> Option<String> {
+        const NO_WEIGHTS: [&str; 5] = ["optim", "sched", "scaler", "rng", "random"];
+        let Source::Checkpoint(checkpoint) = &self.source else { return None };
+        let is_weights = |key: &&String| {
+            let key = key.to_lowercase();
+            !NO_WEIGHTS.iter().any(|part| key.contains(part))
+        };
+        let keys = checkpoint.left_out().iter().filter(is_weights).map(|key| text::printable(key));
+        let keys: Vec<String> = keys.collect();
+        (!keys.is_empty()).then(|| keys.join(", "))
     }
 
     /// Short name of the file format.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 /// The options `-o` and `-f`.
@@ -37,4 +37,18 @@ pub fn check<P: AsRef<Path>>(path: &Path, force: bool, read: &[P]) -> anyhow::Re
         }
         _ => Ok(()),
     }
+}
+
+/// Makes a folder, which must not be there with anything in it unless files of it may be replaced.
+pub fn make_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
+    let shown = || folder.display().to_string();
+    if folder.exists() && !folder.is_dir() {
+        bail!("{}: is a file, expected a folder to write into", shown());
+    }
+    fs::create_dir_all(folder).with_context(shown)?;
+    let mut entries = fs::read_dir(folder).with_context(shown)?;
+    if !force && entries.next().is_some() {
+        bail!("{}: is not empty; -f writes into it", shown());
+    }
+    Ok(())
 }

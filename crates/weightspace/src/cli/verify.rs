@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use weightspace_core::StateDict;
+use weightspace_nn::ModelState;
 use weightspace_nn::data::{Preprocessing, Split};
 
 use super::compare::compare;
@@ -50,6 +51,8 @@ pub struct Report {
     pub max_abs: Option<f64>,
     /// The tensor that has it.
     most_different: Option<String>,
+    /// Whether the file's normalisations are folded into the layers before them: its weights are others, its function is not.
+    folded: bool,
     /// Accuracy of the file.
     pub accuracy: Option<f64>,
     /// Accuracy of `--against`.
@@ -83,6 +86,7 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
         source_matches: None,
         max_abs: None,
         most_different: None,
+        folded: is_folded(&model, &weights),
         accuracy: None,
         against_accuracy: None,
     };
@@ -101,6 +105,12 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
         report.against_accuracy = accuracy(&original, &weights, arguments, global)?;
     }
     Ok(report)
+}
+
+/// Whether the weights are those of a known network whose normalisations are folded.
+fn is_folded(model: &Model, weights: &StateDict) -> bool {
+    let Ok(net) = model.net(&ArchChoice::Auto) else { return false };
+    ModelState::from_state_dict(&net, weights).is_ok_and(|state| state.is_folded(&net))
 }
 
 /// Accuracy on the data set, if one is given.
@@ -139,6 +149,12 @@ impl Report {
         if let (Some(max_abs), Some(name)) = (self.max_abs, &self.most_different) {
             let name = text::printable(name);
             writeln!(out, "the largest difference is {max_abs:.6e} in {name}")?;
+            if self.folded {
+                writeln!(
+                    out,
+                    "normalisations are folded into the layers before them, which changes weights and statistics, not what the network does"
+                )?;
+            }
         }
         for (value, what) in [(self.accuracy, "accuracy"), (self.against_accuracy, "before  ")] {
             if let Some(value) = value {

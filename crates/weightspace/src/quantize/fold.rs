@@ -85,8 +85,10 @@ pub fn fold(net: &Net, original: &StateDict, fold: bool) -> Result<Folded, Engin
         };
         if let Some(norm) = norm
             && let Op::BatchNorm { eps, .. } = net.node(norm).op
+            && let affine = batch_norm_affine(net, norm, original)?
+            // Else the branch is switched off, as residual ones may be before training: of its weights nothing would be left.
+            && affine.iter().any(|(scale, _)| *scale != 0.0)
         {
-            let affine = batch_norm_affine(net, norm, original)?;
             let missing = || EngineError::MissingTensor { name: weight.clone() };
             let old = weights.get(&weight).ok_or_else(missing)?;
             let mut values = old.to_f32().into_owned();

@@ -41,7 +41,7 @@ impl Reference {
     /// If there is no model `index`.
     pub fn read(population: &Population, index: usize) -> Result<Self, ZooError> {
         let name = population.name(index).to_owned();
-        let refuse = |reason: String| ZooError::malformed(&population.path().join(&name), reason);
+        let refuse = |reason: String| ZooError::malformed(&population.place(index), reason);
         let epoch = last_epoch(population, index)?;
         let weights = population.weights(index, epoch)?;
         let net = arch::recognise(&weights.infos()).map_err(|error| refuse(error.to_string()))?;
@@ -86,8 +86,7 @@ pub fn align(
     let names = reference.weights.infos();
     let one = |index: usize| {
         let weights = population.weights(index, last_epoch(population, index)?)?;
-        let refuse =
-            |error| ZooError::malformed(&population.path().join(population.name(index)), error);
+        let refuse = |error| ZooError::malformed(&population.place(index), error);
         aligner.align(&renamed(weights, &names)).map_err(refuse)
     };
     let mut found = Vec::with_capacity(population.len());
@@ -140,9 +139,8 @@ pub fn write(
         let own = weights.infos();
         let mut moved = renamed(std::mem::take(weights), &names);
         let permutations = &alignments[index].permutations;
-        permutation::apply(&reference.groups, permutations, &mut moved).map_err(|error| {
-            ZooError::malformed(&population.path().join(population.name(index)), error)
-        })?;
+        permutation::apply(&reference.groups, permutations, &mut moved)
+            .map_err(|error| ZooError::malformed(&population.place(index), error))?;
         *weights = renamed(moved, &own);
         Ok(())
     };
@@ -152,7 +150,7 @@ pub fn write(
 fn last_epoch(population: &Population, index: usize) -> Result<u32, ZooError> {
     let epochs = population.model(index)?.epochs;
     epochs.last().copied().ok_or_else(|| {
-        let path = population.path().join(population.name(index));
+        let path = population.place(index);
         ZooError::malformed(&path, "no weights of any epoch")
     })
 }

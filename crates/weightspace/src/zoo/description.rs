@@ -458,7 +458,10 @@ impl ZooDescription {
                 self.epochs
             )));
         }
-        once("activation", &self.activations()?)?;
+        once(
+            "activation",
+            &self.activations()?.into_iter().map(Activation::name).collect::<Vec<_>>(),
+        )?;
         once("initialisation", self.initialisation.values())?;
         once("dropout", self.dropout.values())?;
         once("optimizer", self.optimizer.values())?;

@@ -146,8 +146,7 @@ impl Import {
         epochs: &[u32],
         first: Option<&PackedModel>,
     ) -> Result<PackedModel, ZooError> {
-        let refuse =
-            |reason: String| ZooError::malformed(&population.path().join(&model.name), reason);
+        let refuse = |reason: String| ZooError::malformed(&population.place(index), reason);
         if let Some(epoch) = epochs.iter().find(|epoch| !model.epochs.contains(epoch)) {
             return Err(refuse(format!("no checkpoint of epoch {epoch}")));
         }

@@ -398,6 +398,20 @@ impl Population {
         Ok(true)
     }
 
+    /// Where a model is, as messages say it: its name in the zoo that it comes from.
+    ///
+    /// # Panics
+    /// If there is no model `index`.
+    pub fn place(&self, index: usize) -> PathBuf {
+        match &self.source {
+            Source::Joined(parts, members) => {
+                let (part, index) = members[self.positions[index]];
+                parts[part].place(index)
+            }
+            _ => self.path.join(self.name(index)),
+        }
+    }
+
     /// The folder of a model of a tree.
     fn folder(&self, index: usize) -> PathBuf {
         self.path.join(self.name(index))

@@ -77,6 +77,7 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     listing.push("tensor", header.view.dtype, header.view.shape.clone())?;
     let tensors = listing.finish(bytes.len())?;
     Ok(Contents {
+        left_out: Vec::new(),
         tensors,
         metadata: Default::default(),
         source: Box::new(Array { bytes, header }),

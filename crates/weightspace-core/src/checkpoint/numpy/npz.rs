@@ -27,7 +27,12 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     }
     let tensors = listing.finish(bytes.len())?;
     let metadata = Default::default();
-    Ok(Contents { tensors, metadata, source: Box::new(Arrays { bytes, arrays }) })
+    Ok(Contents {
+        tensors,
+        metadata,
+        left_out: Vec::new(),
+        source: Box::new(Arrays { bytes, arrays }),
+    })
 }
 
 struct Arrays {

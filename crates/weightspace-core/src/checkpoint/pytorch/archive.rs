@@ -60,8 +60,13 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
         places.push((storage, tensor.view));
     }
     let tensors = listing.finish(bytes.len())?;
-    let metadata = found.metadata;
-    Ok(Contents { tensors, metadata, source: Box::new(Storages { bytes, members, places }) })
+    let (metadata, left_out) = (found.metadata, found.left_out);
+    Ok(Contents {
+        tensors,
+        metadata,
+        left_out,
+        source: Box::new(Storages { bytes, members, places }),
+    })
 }
 
 struct Storages {

@@ -32,6 +32,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_VISITS: usize = 1 << 22;
 /// Most bytes of a name.
 const MAX_NAME: usize = 4096;
+/// Most characters of a key that is only shown.
+const MAX_SHOWN: usize = 64;
 /// Most entries of the metadata, and bytes of each.
 const MAX_METADATA: (usize, usize) = (64, 1024);
 
@@ -39,17 +41,22 @@ const MAX_METADATA: (usize, usize) = (64, 1024);
 pub(super) struct StateDict<'a> {
     pub(super) tensors: Vec<(String, TorchTensor<'a>)>,
     pub(super) metadata: BTreeMap<String, String>,
+    /// Keys beside the weights under which there are tensors, too.
+    pub(super) left_out: Vec<String>,
 }
 
 /// Finds the weights in what a pickle holds.
 pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<StateDict<'a>, Reason> {
-    let mut metadata = BTreeMap::new();
+    let (mut metadata, mut left_out) = (BTreeMap::new(), Vec::new());
     let mut root = pickle.root;
     for _ in 0..MAX_WRAPPERS {
         let Some(entries) = mapping(pickle, root) else { break };
         add_metadata(&entries, &mut metadata);
         match weights_entry(pickle, &entries) {
-            Some(inner) => root = inner,
+            Some(inner) => {
+                left_out.extend(beside(pickle, &entries, inner));
+                root = inner;
+            }
             None => break,
         }
     }
@@ -58,7 +65,7 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<StateDict<'a>, Reason> {
     if walk.tensors.is_empty() {
         return Err(reason!("the file holds no named tensors; save `model.state_dict()`"));
     }
-    Ok(StateDict { tensors: walk.tensors, metadata })
+    Ok(StateDict { tensors: walk.tensors, metadata, left_out })
 }
 
 /// The entry of a training checkpoint that holds the weights: one of the usual keys, with a
@@ -70,6 +77,22 @@ fn weights_entry<'a>(pickle: &Pickle<'a>, entries: &[(Value<'a>, Value<'a>)]) ->
         (container && Searched::new(pickle).reaches(pickle, value, is_storage_reference))
             .then_some(value)
     })
+}
+
+/// Keys of the entries with tensors that are not the weights.
+fn beside<'a>(
+    pickle: &Pickle<'a>,
+    entries: &[(Value<'a>, Value<'a>)],
+    weights: Value<'a>,
+) -> Vec<String> {
+    let others = entries.iter().filter(|(_, value)| *value != weights).take(MAX_METADATA.0);
+    let with_tensors = others
+        .filter(|(_, value)| Searched::new(pickle).reaches(pickle, *value, is_storage_reference));
+    let key = |(key, _): &(Value, Value)| match key {
+        Value::Str(key) => key.chars().take(MAX_SHOWN).collect(),
+        _ => "a key that is no text".to_owned(),
+    };
+    with_tensors.map(key).collect()
 }
 
 fn add_metadata(entries: &[(Value, Value)], metadata: &mut BTreeMap<String, String>) {

@@ -41,7 +41,12 @@ pub(super) fn matches(bytes: &[u8]) -> bool {
 pub(super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     let header = header::parse(&bytes)?;
     let source = Box::new(Ranges { bytes, ranges: header.ranges });
-    Ok(Contents { tensors: header.tensors, metadata: header.metadata, source })
+    Ok(Contents {
+        tensors: header.tensors,
+        metadata: header.metadata,
+        left_out: Vec::new(),
+        source,
+    })
 }
 
 struct Ranges {

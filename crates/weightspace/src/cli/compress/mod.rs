@@ -225,6 +225,12 @@ impl<'a> Job<'a> {
             ensure!(arguments.data.is_some(), "--method auto needs images to choose by: --data");
         }
         let model = Model::open(&arguments.model)?;
+        if let Some(keys) = model.left_out() {
+            global.say(format_args!(
+                "{}: left out beside the weights: {keys}",
+                model.path().display()
+            ));
+        }
         let setup = calibration_images(arguments, &model, global)?;
         let net = match &setup {
             Some(setup) => Some(setup.net.clone()),

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use super::judge::Judge;
 use super::prompts::{PromptArgs, Prompts};
 use crate::cli::progress::Bar;
 use crate::cli::train::record::write_json;
-use crate::cli::{Global, Outcome, text};
+use crate::cli::{Global, Outcome, output, text};
 
 /// Make new networks from the embeddings of known ones
 ///
@@ -133,7 +133,7 @@ pub fn make(arguments: &Sample, global: &Global) -> anyhow::Result<Report> {
     let start = Instant::now();
     let model = SaneModel::read(&arguments.model)?;
     let prompts = arguments.choice.open(&arguments.prompts, global)?;
-    make_folder(&arguments.output, arguments.force)?;
+    output::make_folder(&arguments.output, arguments.force)?;
     let config = SamplingConfig {
         noise: arguments.noise,
         bandwidth: arguments.bandwidth,
@@ -262,16 +262,6 @@ fn remove_samples(folder: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes a folder, which must not be there with samples in it unless these may be replaced.
-fn make_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
-    let shown = || folder.display().to_string();
-    let others = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if !force && others() {
-        bail!("{}: exists and is not empty; -f writes there anyway", shown());
-    }
-    fs::create_dir_all(folder).with_context(shown)
 }
 
 impl Report {

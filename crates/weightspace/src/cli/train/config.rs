@@ -11,6 +11,7 @@ use weightspace::predictor::TuningConfig;
 use weightspace::quantize::aware::{self, AwareConfig};
 use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::init::Initialisation;
+use weightspace_nn::optim::{Adam, OptimizerConfig};
 use weightspace_nn::train::{DistillationConfig, TrainConfig};
 
 /// Larger configuration files and records of runs are taken for something else.
@@ -108,6 +109,9 @@ impl RunConfig {
             // By the teacher alone: what a predictor lacks, the teacher has.
             let distillation = DistillationConfig { temperature: 1.0, alpha: 1.0, ..default };
             aware::set_training(&mut self.training, 1e-4, distillation);
+        } else if self.subspace.is_some() {
+            // A step of a coefficient moves every weight: the rates of single weights make them diverge.
+            self.training.optimizer = OptimizerConfig::Adam(Adam::default());
         }
     }
 

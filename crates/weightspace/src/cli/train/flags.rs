@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use weightspace::predictor::TuningConfig;
 use weightspace::quantize::aware::AwareConfig;
 use weightspace::subspace::Norms;
+use weightspace::subspace::SubspaceConfig;
 use weightspace_nn::data::{Augmentation, Preprocessing};
 use weightspace_nn::init::Initialisation;
 use weightspace_nn::optim::OptimizerConfig;
@@ -262,7 +263,10 @@ impl Flags {
         config.quantize = config.quantize.take().filter(|_| method == "quantize");
         config.predictor = config.predictor.take().filter(|_| method == "predictor");
         match method {
-            "subspace" => drop(config.subspace.get_or_insert_default()),
+            "subspace" if config.subspace.is_none() => {
+                config.subspace = Some(SubspaceConfig::default());
+                config.set_training_of_method();
+            }
             "quantize" if config.quantize.is_none() => {
                 config.quantize = Some(AwareConfig::default());
                 config.set_training_of_method();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use weightspace::zoo::import::write_tree;
 
 use super::super::progress::Bar;
-use super::super::{Global, text};
+use super::super::{Global, output, text};
 
 /// Write a zoo as the published tree of folders, checkpoints as safetensors
 #[derive(Args)]
@@ -31,7 +31,7 @@ struct Report {
 pub fn run(arguments: &Export, global: &Global) -> anyhow::Result<()> {
     let Export { zoo, output, force } = arguments;
     let population = super::open(zoo, global)?;
-    super::make_folder(output, *force)?;
+    output::make_folder(output, *force)?;
     let bar = Bar::new(global);
     write_tree(&population, output, &|phase, done, total| bar.report(phase, done, total))?;
     drop(bar);

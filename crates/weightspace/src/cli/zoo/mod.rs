@@ -8,10 +8,8 @@ mod show;
 mod stats;
 pub(super) mod train;
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use weightspace::zoo::Population;
 
@@ -55,15 +53,4 @@ fn open(path: &Path, global: &Global) -> anyhow::Result<Population> {
     let (count, layout) = (population.len(), population.layout());
     global.explain(format_args!("{}: {count} models, {layout}", path.display()));
     Ok(population)
-}
-
-/// Makes a folder, which must not be there with anything in it unless files of it may be replaced.
-fn make_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
-    let shown = || folder.display().to_string();
-    fs::create_dir_all(folder).with_context(shown)?;
-    let mut entries = fs::read_dir(folder).with_context(shown)?;
-    if !force && entries.next().is_some() {
-        bail!("{}: is not empty; -f writes into it", shown());
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use weightspace_core::AtomicFile;
 
 use super::super::progress::Bar;
 use super::super::table::{Align, Table};
-use super::super::{Global, text};
+use super::super::{Global, output, text};
 
 /// Say what the models of a zoo are like, and draw accuracies and norms
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub fn run(arguments: &Stats, global: &Global) -> anyhow::Result<()> {
     drop(bar);
     let summary = stats.summary();
     if let Some(folder) = &arguments.output {
-        super::make_folder(folder, true)?;
+        output::make_folder(folder, true)?;
         write_pictures(folder, &arguments.zoo, &summary, stats.charts())?;
     }
     global.print(&summary, |out| write_summary(&summary, out))

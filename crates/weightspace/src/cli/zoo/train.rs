@@ -129,7 +129,7 @@ fn train(
             LayoutName::Packed => {
                 output::check(output, arguments.force, arguments.config.as_slice())?
             }
-            LayoutName::Tree => super::make_folder(output, arguments.force)?,
+            LayoutName::Tree => output::make_folder(output, arguments.force)?,
         }
     }
     let train = data::open(&description.data, global.data_dir(), Split::Train)?;
