@@ -186,6 +186,13 @@ impl Tensor {
         self.bytes.chunks_exact(dtype.size()).map(move |b| element_as_f64(dtype, b))
     }
 
+    /// Whether no element, as `f32`, is infinite or not a number.
+    pub fn is_finite_as_f32(&self) -> bool {
+        // All are looked at, in words as wide as they are, which is quicker than to stop at the first.
+        let flag = |value: &f32| u32::from(!value.is_finite());
+        self.to_f32().iter().fold(0, |any, value| any | flag(value)) == 0
+    }
+
     /// The tensor converted to another floating-point type (round to nearest even).
     pub fn cast_float(&self, dtype: DType) -> Tensor {
         if dtype == self.dtype {
@@ -233,6 +240,9 @@ mod tests {
     fn f32_round_trips_and_casts() {
         let t = Tensor::from_f32(vec![2, 2], &[1.0, -2.5, 0.1, f32::MAX]);
         assert_eq!(t.to_f32().as_ref(), &[1.0, -2.5, 0.1, f32::MAX]);
+        assert!(t.is_finite_as_f32() && t.cast_float(DType::F64).is_finite_as_f32());
+        assert!(!t.cast_float(DType::F16).is_finite_as_f32(), "f32::MAX is beyond f16");
+        assert!(!Tensor::from_f32(vec![2], &[1.0, f32::NAN]).is_finite_as_f32());
         let half = t.cast_float(DType::F16);
         assert_eq!(half.to_f32()[1], -2.5);
         assert_eq!(half.to_f32()[3], f32::INFINITY);

@@ -335,10 +335,7 @@ fn checked<'o>(
 
 /// Refuses what is not finite as `f32`.
 fn check_finite(whose: Whose, name: &str, tensor: &Tensor) -> Result<(), AlignError> {
-    // All values are looked at, in words as wide as they are, which is quicker than to stop at the first.
-    let flag = |value: &f32| u32::from(!value.is_finite());
-    let finite = |values: &[f32]| values.iter().fold(0, |any, value| any | flag(value)) == 0;
-    match !tensor.dtype().is_float() || finite(&tensor.to_f32()) {
+    match !tensor.dtype().is_float() || tensor.is_finite_as_f32() {
         true => Ok(()),
         false => Err(AlignError::NotFinite { whose, name: name.to_owned() }),
     }

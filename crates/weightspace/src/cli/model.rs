@@ -183,7 +183,7 @@ impl Model {
         let tensors = self.state_dict()?;
         for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
             anyhow::ensure!(
-                tensor.to_f32().iter().all(|value| value.is_finite()),
+                tensor.is_finite_as_f32(),
                 "{}: tensor {} holds NaN or infinite values",
                 self.path.display(),
                 weightspace_core::quoted(name)

@@ -60,7 +60,7 @@ impl Reference {
     /// As [`read`](Self::read) of the first model, if there is none.
     pub fn first_sound(population: &Population) -> Result<Self, ZooError> {
         let finite = |reference: &Self| {
-            reference.weights.iter().all(|(_, tensor)| tensor.iter_f64().all(f64::is_finite))
+            reference.weights.iter().all(|(_, tensor)| tensor.is_finite_as_f32())
         };
         let mut all = (0..population.len()).filter_map(|index| Self::read(population, index).ok());
         all.find(finite).map_or_else(|| Self::read(population, 0), Ok)

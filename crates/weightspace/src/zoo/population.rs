@@ -387,7 +387,7 @@ impl Population {
                 // Tensors of any type, as nothing of them is kept.
                 Source::Tree(_) => {
                     let weights = self.weights(index, epoch)?;
-                    weights.iter().all(|(_, tensor)| tensor.iter_f64().all(f64::is_finite))
+                    weights.iter().all(|(_, tensor)| tensor.is_finite_as_f32())
                 }
                 _ => self.row(index, epoch)?.iter().all(|value| value.is_finite()),
             };
