@@ -130,6 +130,11 @@ fn a_prefix_of_a_file_is_a_coarser_network() {
     let bytes = fs::read(&file).unwrap();
     fs::write(format!("{at}/cut.wsp"), &bytes[..bytes.len() * 3 / 4]).unwrap();
     assert_eq!(accuracy(&format!("{at}/cut.wsp --fraction 1")), most);
+    let verified = |path: &str| {
+        String::from_utf8(weightspace(&format!("verify {path} --fraction 1")).stdout).unwrap()
+    };
+    assert!(verified(&format!("{at}/cut.wsp")).starts_with("cut, but sound: subspace, "));
+    assert!(verified(&file).starts_with("whole: subspace, "));
     done(&format!("decompress {file} --fraction 0.75 -o {at}/coarse.safetensors"));
     done(&format!("diff {at}/cut.wsp {at}/coarse.safetensors --fraction 1"));
     refused(&format!("eval {at}/cut.wsp --data digits"), "the checksum does not match");

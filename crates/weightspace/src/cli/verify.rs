@@ -42,6 +42,8 @@ pub struct Report {
     method: &'static str,
     arch: Option<String>,
     bytes: u64,
+    /// Bytes of the file before its end was cut off; as many as it has if nothing is.
+    whole_bytes: u64,
     tensors: usize,
     /// Whether the architecture has exactly the tensors of the file; `null` if none is stated.
     fits_arch: Option<bool>,
@@ -81,6 +83,7 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
         method: header.method.name(),
         arch: Some(header.arch.clone()).filter(|arch| !arch.is_empty()),
         bytes: model.file_bytes()?,
+        whole_bytes: file.whole_bytes(),
         tensors: weights.len(),
         fits_arch,
         source_matches: None,
@@ -130,13 +133,15 @@ fn accuracy(
 
 impl Report {
     fn write(&self, arguments: &Verify, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "whole: {}, {}, {} tensors",
-            self.method,
-            text::bytes(self.bytes),
-            text::grouped(self.tensors as u64)
-        )?;
+        let (method, tensors) = (self.method, text::grouped(self.tensors as u64));
+        let bytes = text::bytes(self.bytes);
+        match self.bytes < self.whole_bytes {
+            true => {
+                let whole = text::bytes(self.whole_bytes);
+                writeln!(out, "cut, but sound: {method}, {bytes} of {whole}, {tensors} tensors")?;
+            }
+            false => writeln!(out, "whole: {method}, {bytes}, {tensors} tensors")?,
+        }
         if let (Some(fits), Some(arch)) = (self.fits_arch, &self.arch) {
             let verb = if fits { "fit" } else { "DO NOT FIT" };
             writeln!(out, "the tensors {verb} {}", text::printable(arch))?;
