@@ -160,6 +160,25 @@ impl Checkpoint {
         &self.stripped_prefix
     }
 
+    /// The modules with which all names begin, each with its dot: `model.` of many training frameworks, mostly none.
+    pub fn shared_modules(&self) -> &str {
+        names::shared_modules(&self.tensors)
+    }
+
+    /// Takes `prefix` away from the front of every name, as if the network had been saved without what holds it.
+    ///
+    /// # Panics
+    /// If a name does not begin with it.
+    pub fn strip_prefix(&mut self, prefix: &str) {
+        assert!(self.tensors.iter().all(|tensor| tensor.name.starts_with(prefix)), "{prefix}");
+        for tensor in &mut self.tensors {
+            tensor.name.drain(..prefix.len());
+        }
+        let names = self.tensors.iter().enumerate();
+        self.by_name = names.map(|(index, info)| (info.name.clone(), index)).collect();
+        self.stripped_prefix.push_str(prefix);
+    }
+
     /// Reads tensor `index` of [`tensors`](Self::tensors).
     ///
     /// # Errors

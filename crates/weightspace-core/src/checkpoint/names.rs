@@ -21,6 +21,21 @@ pub(super) fn strip_wrappers(tensors: &mut [TensorInfo]) -> String {
     prefix
 }
 
+/// The longest run of modules with which all names begin, each with its dot; the last part of a name is no module.
+pub(super) fn shared_modules(tensors: &[TensorInfo]) -> &str {
+    let Some((first, rest)) = tensors.split_first() else { return "" };
+    let modules = |name: &str| name.rfind('.').map_or(0, |dot| dot + 1);
+    let shared = rest.iter().fold(modules(&first.name), |length, tensor| {
+        let same = first.name.bytes().zip(tensor.name.bytes()).take(length);
+        let same = same.take_while(|(a, b)| a == b).count();
+        first.name.as_bytes()[..same]
+            .iter()
+            .rposition(|&byte| byte == b'.')
+            .map_or(0, |dot| dot + 1)
+    });
+    &first.name[..shared]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +57,20 @@ mod tests {
         assert_eq!(prefix, "");
         assert_eq!(names, ["module.a", "head.a"]);
         assert_eq!(strip(&[]).0, "");
+    }
+
+    #[test]
+    fn modules_are_shared_by_all_names_or_by_none() {
+        let info = |n: &&str| TensorInfo { name: n.to_string(), dtype: DType::F32, shape: vec![] };
+        let shared = |names: &[&str]| {
+            let tensors: Vec<_> = names.iter().map(info).collect();
+            shared_modules(&tensors).to_owned()
+        };
+        assert_eq!(shared(&["model.a", "model.b.c"]), "model.");
+        assert_eq!(shared(&["model.net.a", "model.net.b.c", "model.net.b.d"]), "model.net.");
+        assert_eq!(shared(&["model.a.weight", "model.a.bias"]), "model.a.");
+        for names in [&[][..], &["model"], &["model.a", "models.b"], &["model.a", "b.model.c"]] {
+            assert_eq!(shared(names), "", "{names:?}");
+        }
     }
 }

@@ -3,22 +3,27 @@
 //! `PATH/train`, `PATH/test` and `PATH/val` may separate the splits (`val` serves for testing where
 //! there is no `test`); otherwise the whole folder is both the training and the test split, and
 //! [`Dataset::split`] is `None`. Classes and images are in order of their names, hidden files and
-//! files with other endings than png, jpg and jpeg are ignored.
+//! files with other endings than png, jpg and jpeg are ignored. Images have one size, or, with a
+//! [`Resize`], get one while they are read.
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use rayon::prelude::*;
 
 use super::info::Request;
-use super::{DataError, Dataset, DatasetInfo, Origin, Pixels, Split};
+use super::resize::resized_planes;
+use super::{DataError, Dataset, DatasetInfo, Origin, Pixels, Resize, Split};
 
-/// Largest height and width of an image.
+/// Largest height and width of an image; of one that is made smaller when it is read, it is four times as much.
 const LARGEST_SIDE: u32 = 2048;
-/// Memory that the decoder of one image may use.
+/// Memory that the decoder of one image may use; of one that is made smaller, four times as much.
 const DECODER_BYTES: u64 = 64 << 20;
+/// Bytes that the file of an image may have.
+const LARGEST_FILE: u64 = 256 << 20;
 /// Bytes of pixels that a data set may have.
 const LARGEST_SET: u64 = 8 << 30;
 /// Decoded pixels that may wait to be appended to the data set.
@@ -44,10 +49,15 @@ fn load(request: &Request<'_>) -> Result<Dataset, DataError> {
     let (folder, split) = split_folder(root, request.split)?;
     let class_names = class_names(root, &folder)?;
     let files = list_images(&folder, &class_names)?;
-    let shape = common_shape(&folder, &files)?;
-    let pixels = read_pixels(&folder, &files, shape)?;
+    let reader = Reader { folder: &folder, files: &files, resize: request.resize };
+    let shape = reader.common_shape()?;
+    let pixels = reader.pixels(shape)?;
     let labels = files.iter().map(|file| file.label).collect();
-    let dataset = Dataset::new(request.name, shape, Pixels::U8(pixels), labels, class_names)?;
+    let name = match request.resize {
+        Some(resize) => format!("{}+{resize}", request.name),
+        None => request.name.to_owned(),
+    };
+    let dataset = Dataset::new(name, shape, Pixels::U8(pixels), labels, class_names)?;
     Ok(match split {
         Some(split) => dataset.with_split(split),
         None => dataset,
@@ -142,72 +152,141 @@ fn entries(folder: &Path, accept: impl Fn(&Path) -> bool) -> Result<Vec<OsString
     Ok(names)
 }
 
-/// Shape of all images from their headers; one channel if all are grey.
-fn common_shape(folder: &Path, files: &[ImageFile]) -> Result<[usize; 3], DataError> {
-    let headers: Vec<_> = files.par_iter().map(|file| read_header(&file.path)).collect();
-    let mut size = None;
-    let mut is_grey = true;
-    for (file, header) in files.iter().zip(headers) {
-        let ([width, height], grey) = header?;
-        is_grey &= grey;
-        let [expected_width, expected_height] = *size.get_or_insert([width, height]);
-        if [width, height] != [expected_width, expected_height] {
-            let problem = format!(
-                "{width} x {height} pixels, expected {expected_width} x {expected_height} as in {}",
-                files[0].path.display()
-            );
-            return Err(DataError::malformed(&file.path, problem));
+/// Reads images of one size, or makes them so.
+struct Reader<'a> {
+    folder: &'a Path,
+    files: &'a [ImageFile],
+    resize: Option<Resize>,
+}
+
+impl Reader<'_> {
+    /// Shape of all images from their headers; one channel if all are grey.
+    fn common_shape(&self) -> Result<[usize; 3], DataError> {
+        let headers: Vec<_> =
+            self.files.par_iter().map(|file| self.read_header(&file.path)).collect();
+        let mut size = self.resize.map(|resize| [resize.side() as u32; 2]);
+        let mut is_grey = true;
+        for (file, header) in self.files.iter().zip(headers) {
+            let ([width, height], grey) = header?;
+            is_grey &= grey;
+            let expected = *size.get_or_insert([width, height]);
+            if self.resize.is_none() && [width, height] != expected {
+                let problem = format!(
+                    "{width} x {height} pixels, expected {} x {} as in {} (the data FOLDER+crop:N or \
+                     FOLDER+size:N is all images in N x N)",
+                    expected[0],
+                    expected[1],
+                    self.files[0].path.display()
+                );
+                return Err(DataError::malformed(&file.path, problem));
+            }
+        }
+        let [width, height] = size.unwrap_or_default();
+        let shape = [if is_grey { 1 } else { 3 }, height as usize, width as usize];
+        let count = self.files.len();
+        let bytes = shape.iter().try_fold(count as u64, |total, &n| total.checked_mul(n as u64));
+        match bytes {
+            Some(1..=LARGEST_SET) => Ok(shape),
+            _ => Err(DataError::malformed(
+                self.folder,
+                format!("{count} images of {width} x {height} are more than 8 GiB"),
+            )),
         }
     }
-    let [width, height] = size.unwrap_or_default();
-    let shape = [if is_grey { 1 } else { 3 }, height as usize, width as usize];
-    let bytes = shape.iter().try_fold(files.len() as u64, |total, &n| total.checked_mul(n as u64));
-    match bytes {
-        Some(1..=LARGEST_SET) => Ok(shape),
-        _ => Err(DataError::malformed(
-            folder,
-            format!("{} images of {width} x {height} are more than 8 GiB", files.len()),
-        )),
+
+    /// Width and height, and whether the image is grey.
+    fn read_header(&self, path: &Path) -> Result<([u32; 2], bool), DataError> {
+        let opened = fs::File::open(path).map_err(DataError::io(path))?;
+        let decoder = self.image_reader(path, BufReader::new(opened))?.into_decoder();
+        let decoder = decoder.map_err(|error| self.undecodable(path, &error))?;
+        let (width, height) = decoder.dimensions();
+        Ok(([width, height], !decoder.color_type().has_color()))
     }
-}
 
-/// Width and height, and whether the image is grey.
-fn read_header(path: &Path) -> Result<([u32; 2], bool), DataError> {
-    let decoder = open_image(path)?.into_decoder().map_err(|error| undecodable(path, &error))?;
-    let (width, height) = decoder.dimensions();
-    Ok(([width, height], !decoder.color_type().has_color()))
-}
+    /// Decodes all images, in parallel; planes of a colour image follow each other.
+    fn pixels(&self, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
+        let size = shape.iter().product::<usize>();
+        let mut pixels = Vec::new();
+        pixels
+            .try_reserve_exact(self.files.len() * size)
+            .map_err(|error| DataError::malformed(self.folder, error.to_string()))?;
+        for batch in self.files.chunks((BATCH_BYTES / size).max(1)) {
+            let images: Vec<_> =
+                batch.par_iter().map(|file| self.decode(&file.path, shape)).collect();
+            for image in images {
+                pixels.extend(image?);
+            }
+        }
+        Ok(pixels)
+    }
 
-/// Decodes all images, in parallel; planes of a colour image follow each other.
-fn read_pixels(
-    folder: &Path,
-    files: &[ImageFile],
-    shape: [usize; 3],
-) -> Result<Vec<u8>, DataError> {
-    let size = shape.iter().product::<usize>();
-    let mut pixels = Vec::new();
-    pixels
-        .try_reserve_exact(files.len() * size)
-        .map_err(|error| DataError::malformed(folder, error.to_string()))?;
-    for batch in files.chunks((BATCH_BYTES / size).max(1)) {
-        let images: Vec<_> = batch.par_iter().map(|file| decode(&file.path, shape)).collect();
-        for image in images {
-            pixels.extend(image?);
+    fn decode(&self, path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
+        let bytes = read_file(path)?;
+        if is_cut_jpeg(&bytes) {
+            return Err(DataError::malformed(path, "the image ends too early"));
+        }
+        let image = self.image_reader(path, Cursor::new(bytes))?.decode();
+        let image = image.map_err(|error| self.undecodable(path, &error))?;
+        let [channels, height, width] = shape;
+        let found = [channels, image.height() as usize, image.width() as usize];
+        let planes = match channels {
+            1 => image.into_luma8().into_raw(),
+            _ => planes(image),
+        };
+        match self.resize {
+            Some(resize) => Ok(resized_planes(&planes, found, resize)),
+            None if found == [channels, height, width] => Ok(planes),
+            None => Err(DataError::malformed(path, "changed while it was read")),
         }
     }
-    Ok(pixels)
+
+    fn image_reader<R: BufRead + Seek>(
+        &self,
+        path: &Path,
+        from: R,
+    ) -> Result<ImageReader<R>, DataError> {
+        let mut reader =
+            ImageReader::new(from).with_guessed_format().map_err(DataError::io(path))?;
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(self.largest_side());
+        limits.max_image_height = Some(self.largest_side());
+        limits.max_alloc =
+            Some(if self.resize.is_some() { 4 * DECODER_BYTES } else { DECODER_BYTES });
+        reader.limits(limits);
+        Ok(reader)
+    }
+
+    fn largest_side(&self) -> u32 {
+        if self.resize.is_some() { 4 * LARGEST_SIDE } else { LARGEST_SIDE }
+    }
+
+    fn undecodable(&self, path: &Path, error: &ImageError) -> DataError {
+        let side = self.largest_side();
+        let problem = match error {
+            ImageError::Limits(_) => format!("{error} (images of up to {side} x {side} are read)"),
+            _ => error.to_string(),
+        };
+        DataError::malformed(path, problem.replace('\n', " "))
+    }
 }
 
-fn decode(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
-    let image = open_image(path)?.decode().map_err(|error| undecodable(path, &error))?;
-    let [channels, height, width] = shape;
-    if [image.width() as usize, image.height() as usize] != [width, height] {
-        return Err(DataError::malformed(path, "changed while it was read"));
+fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let file = fs::File::open(path).map_err(DataError::io(path))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io(path))?;
+    match bytes.len() as u64 > LARGEST_FILE {
+        true => Err(DataError::malformed(path, "is larger than 256 MiB")),
+        false => Ok(bytes),
     }
-    if channels == 1 {
-        return Ok(image.into_luma8().into_raw());
-    }
-    Ok(planes(image))
+}
+
+/// Whether the pixels of a JPEG file have no end, which decoders fill with grey without a word: after the last start
+/// of a scan, the marker of the end cannot be anything else.
+fn is_cut_jpeg(bytes: &[u8]) -> bool {
+    let pair = |marker| move |pair: &[u8]| pair == [0xFF, marker];
+    let is_jpeg = bytes.starts_with(&[0xFF, 0xD8]);
+    let scan = bytes.windows(2).rposition(pair(0xDA));
+    is_jpeg && scan.is_some_and(|scan| !bytes[scan..].windows(2).any(pair(0xD9)))
 }
 
 /// The red plane, then green, then blue. Transparency is ignored.
@@ -215,25 +294,4 @@ fn planes(image: DynamicImage) -> Vec<u8> {
     let interleaved = image.into_rgb8().into_raw();
     let (colours, _) = interleaved.as_chunks::<3>();
     (0..3).flat_map(|channel| colours.iter().map(move |colour| colour[channel])).collect()
-}
-
-fn open_image(path: &Path) -> Result<ImageReader<std::io::BufReader<fs::File>>, DataError> {
-    let reader = ImageReader::open(path).map_err(DataError::io(path))?;
-    let mut reader = reader.with_guessed_format().map_err(DataError::io(path))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(DECODER_BYTES);
-    reader.limits(limits);
-    Ok(reader)
-}
-
-fn undecodable(path: &Path, error: &ImageError) -> DataError {
-    let problem = match error {
-        ImageError::Limits(_) => {
-            format!("{error} (images of up to {LARGEST_SIDE} x {LARGEST_SIDE} are read)")
-        }
-        _ => error.to_string(),
-    };
-    DataError::malformed(path, problem.replace('\n', " "))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DataError, Dataset, Split};
+use super::{DataError, Dataset, Resize, Split};
 
 /// One data set: what it is, where it comes from and which files it needs.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,8 @@ pub(super) struct Request<'a> {
     pub info: &'static DatasetInfo,
     pub data_dir: Option<&'a Path>,
     pub split: Split,
+    /// The size of all images, where they may have several.
+    pub resize: Option<Resize>,
 }
 
 impl Request<'_> {

@@ -18,6 +18,7 @@
 
 mod augment;
 mod batches;
+mod channels;
 mod cifar;
 mod class_names;
 mod corruption;
@@ -43,12 +44,14 @@ use std::path::Path;
 
 pub use augment::{Augmentation, AugmentationError, View};
 pub use batches::Batches;
+pub use channels::channels_advice;
 pub use corruption::{CORRUPTIONS, Corruption};
 pub use dataset::{Dataset, Image, Pixels};
 pub use error::DataError;
 pub use info::{DatasetInfo, Origin};
 pub use mixture::Mixtures;
 pub use preprocessing::{PRESETS, Preprocessing, PreprocessingError, Preset};
+pub use resize::Resize;
 pub use shift::{Shift, ShiftError};
 pub use split::split_train_validation;
 
@@ -113,7 +116,8 @@ pub fn base_name(name: &str) -> Result<&str, DataError> {
 /// Reads one split of the data set `name` into memory; of `NAME+SHIFT`, [shifted](Shift).
 ///
 /// `data_dir` is the directory that holds the folders of all data sets; `digits` is part of the
-/// program and needs none, and the path in `folder:PATH` does not refer to it.
+/// program and needs none, and the path in `folder:PATH` does not refer to it. Images of a folder that have different
+/// sizes get one if [`Shift::Resize`] is the first shift.
 ///
 /// A file may hold fewer images than the published data set, for experiments on a part, but no
 /// broken ones: sizes, element types, pixel values and labels are checked.
@@ -121,11 +125,13 @@ pub fn base_name(name: &str) -> Result<&str, DataError> {
 /// # Errors
 /// Unknown names, shifts that do not fit the images, missing files (with the archive to get and where to put it) and malformed files.
 pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Dataset, DataError> {
-    let (name, shift) = shift::split_name(name)?;
-    let info = info(name)?;
-    let dataset = (info.load)(&Request { name, info, data_dir, split })?;
-    match shift {
-        Some(shift) => dataset.shifted(&shift),
-        None => Ok(dataset),
-    }
+    let (base, shifts) = shift::split_name(name)?;
+    let info = info(base)?;
+    // Where the files decide about sizes, they are read in the size that is asked for.
+    let (resize, shifts) = match shifts.split_first() {
+        Some((&Shift::Resize(resize), rest)) if info.shape.is_none() => (Some(resize), rest),
+        _ => (None, &shifts[..]),
+    };
+    let dataset = (info.load)(&Request { name: base, info, data_dir, split, resize })?;
+    shifts.iter().try_fold(dataset, |dataset, shift| dataset.shifted(shift))
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::channels::channels_advice;
+
 /// Scaling to [0, 1], optional padding with black, and normalisation per channel:
 /// `(pixel / scale - mean) / std`, each operation rounded to `f32` as PyTorch's `ToTensor` and
 /// `Normalize` do, so that the results are bit-identical.
@@ -61,7 +63,10 @@ pub enum PreprocessingError {
         problem: String,
     },
     /// The images have another number of channels.
-    #[error("preprocessing '{preprocessing}' is for {expected} channels, the images have {found}")]
+    #[error(
+        "preprocessing '{preprocessing}' is for {expected} channels, the images have {found}{advice}",
+        advice = channels_advice(*expected, *found)
+    )]
     Channels {
         /// Text form of the preprocessing.
         preprocessing: String,

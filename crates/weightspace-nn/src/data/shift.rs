@@ -1,16 +1,19 @@
-//! Shifted data sets: `NAME+SHIFT`, the images of a data set changed or left out in one fixed way.
+//! Shifted data sets: `NAME+SHIFT[+SHIFT..]`, the images of a data set changed or left out in fixed ways, one after
+//! the other.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::channels::with_channels;
 use super::corruption::{CORRUPTIONS, Corruption, DEFAULT_SEVERITY, SEVERITIES};
-use super::resize::resized;
+use super::resize::{Resize, resized};
 use super::{DATASETS, DataError, Dataset};
 
 /// How the images of a data set differ from those that are published.
 ///
 /// The text form is `CORRUPTION[:SEVERITY]`, for instance `contrast:5`, with severity 3 if none is
-/// given; or `classes:N,...`, for instance `classes:0,3,5`; or `size:N`, for instance `size:28`.
+/// given; or `classes:N,...`, for instance `classes:0,3,5`; or `size:N` and `crop:N`, for instance `crop:224`; or
+/// `channels:3` and `channels:1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shift {
     /// Every image is damaged.
@@ -23,8 +26,10 @@ pub enum Shift {
     /// Only images of these labels stay, ascending. They keep their labels, and the data set its
     /// number of classes.
     Classes(Vec<u16>),
-    /// Images are scaled to so many pixels a side.
-    Size(usize),
+    /// Images become square ones of one size.
+    Resize(Resize),
+    /// Grey images get three equal channels, or coloured ones become grey.
+    Channels(usize),
 }
 
 /// Sizes beyond this are taken for a mistake.
@@ -35,7 +40,7 @@ const LARGEST_SIZE: usize = 1024;
 #[non_exhaustive]
 pub enum ShiftError {
     /// No shift has this name.
-    #[error("unknown shift '{0}'; known are {known}, classes:N,..., size:N", known = known())]
+    #[error("unknown shift '{0}'; known are {known}, classes:N,..., size:N, crop:N, channels:N", known = known())]
     UnknownName(String),
     /// What follows the name of a corruption is not from 1 to 5.
     #[error("severity '{text}' of {corruption}, expected 1 to {SEVERITIES}")]
@@ -48,9 +53,17 @@ pub enum ShiftError {
     /// What follows `classes:` is not a list of labels.
     #[error("classes '{0}', expected labels separated by commas, each once, for instance 0,3,5")]
     Classes(String),
-    /// What follows `size:` is no size.
-    #[error("size '{0}', expected a number from 1 to {LARGEST_SIZE}")]
-    Size(String),
+    /// What follows `size:` or `crop:` is no size.
+    #[error("{name} '{text}', expected a number from 1 to {LARGEST_SIZE}")]
+    Size {
+        /// What precedes it.
+        name: String,
+        /// What is given.
+        text: String,
+    },
+    /// What follows `channels:` is neither 1 nor 3.
+    #[error("channels '{0}', expected 1 or 3")]
+    Channels(String),
 }
 
 fn known() -> String {
@@ -66,30 +79,41 @@ impl FromStr for Shift {
             Some((name, argument)) => (name, Some(argument)),
             None => (text, None),
         };
-        if name == "classes" {
-            let list = argument.unwrap_or_default();
-            return parse_classes(list)
+        let given = argument.unwrap_or_default();
+        match name {
+            "classes" => parse_classes(given)
                 .map(Shift::Classes)
-                .ok_or_else(|| ShiftError::Classes(list.to_owned()));
+                .ok_or_else(|| ShiftError::Classes(given.to_owned())),
+            "size" => parse_size(name, given).map(|size| Shift::Resize(Resize::Scale(size))),
+            "crop" => parse_size(name, given).map(|size| Shift::Resize(Resize::Crop(size))),
+            "channels" => match given {
+                "1" => Ok(Shift::Channels(1)),
+                "3" => Ok(Shift::Channels(3)),
+                _ => Err(ShiftError::Channels(given.to_owned())),
+            },
+            _ => parse_corruption(text, name, argument),
         }
-        if name == "size" {
-            let text = argument.unwrap_or_default();
-            return match text.parse() {
-                Ok(size @ 1..=LARGEST_SIZE) => Ok(Shift::Size(size)),
-                _ => Err(ShiftError::Size(text.to_owned())),
-            };
+    }
+}
+
+fn parse_corruption(text: &str, name: &str, argument: Option<&str>) -> Result<Shift, ShiftError> {
+    let known = CORRUPTIONS.iter().find(|corruption| corruption.name == name);
+    let corruption = known.ok_or_else(|| ShiftError::UnknownName(text.to_owned()))?;
+    let severity = match argument.map(str::parse) {
+        None => DEFAULT_SEVERITY,
+        Some(Ok(severity @ 1..=SEVERITIES)) => severity,
+        Some(_) => {
+            let text = argument.unwrap_or_default().to_owned();
+            return Err(ShiftError::Severity { corruption: corruption.name, text });
         }
-        let known = CORRUPTIONS.iter().find(|corruption| corruption.name == name);
-        let corruption = known.ok_or_else(|| ShiftError::UnknownName(text.to_owned()))?;
-        let severity = match argument.map(str::parse) {
-            None => DEFAULT_SEVERITY,
-            Some(Ok(severity @ 1..=SEVERITIES)) => severity,
-            Some(_) => {
-                let text = argument.unwrap_or_default().to_owned();
-                return Err(ShiftError::Severity { corruption: corruption.name, text });
-            }
-        };
-        Ok(Shift::Corruption { corruption, severity })
+    };
+    Ok(Shift::Corruption { corruption, severity })
+}
+
+fn parse_size(name: &str, text: &str) -> Result<usize, ShiftError> {
+    match text.parse() {
+        Ok(size @ 1..=LARGEST_SIZE) => Ok(size),
+        _ => Err(ShiftError::Size { name: name.to_owned(), text: text.to_owned() }),
     }
 }
 
@@ -110,26 +134,31 @@ impl fmt::Display for Shift {
                 let labels: Vec<_> = labels.iter().map(u16::to_string).collect();
                 write!(f, "classes:{}", labels.join(","))
             }
-            Shift::Size(size) => write!(f, "size:{size}"),
+            Shift::Resize(resize) => resize.fmt(f),
+            Shift::Channels(count) => write!(f, "channels:{count}"),
         }
     }
 }
 
-/// Parts of the name of a data set: what it is without a shift, and the shift if there is one.
+/// Parts of the name of a data set: what it is without shifts, and the shifts in their order.
 ///
 /// The path of `folder:PATH` may contain a `+` itself: there, only what reads as a shift is one.
-pub(super) fn split_name(name: &str) -> Result<(&str, Option<Shift>), DataError> {
+pub(super) fn split_name(name: &str) -> Result<(&str, Vec<Shift>), DataError> {
     let is_path = DATASETS
         .iter()
         .filter_map(|info| info.name.strip_suffix("PATH"))
         .any(|prefix| name.starts_with(prefix));
-    let parts = if is_path { name.rsplit_once('+') } else { name.split_once('+') };
-    let Some((base, text)) = parts else { return Ok((name, None)) };
-    match text.parse() {
-        Ok(shift) => Ok((base, Some(shift))),
-        Err(ShiftError::UnknownName(_)) if is_path => Ok((name, None)),
-        Err(source) => Err(DataError::Shift { name: name.to_owned(), source }),
+    let (mut base, mut shifts) = (name, Vec::new());
+    while let Some((before, text)) = base.rsplit_once('+') {
+        match text.parse() {
+            Ok(shift) => shifts.push(shift),
+            Err(ShiftError::UnknownName(_)) if is_path => break,
+            Err(source) => return Err(DataError::Shift { name: name.to_owned(), source }),
+        }
+        base = before;
     }
+    shifts.reverse();
+    Ok((base, shifts))
 }
 
 impl Dataset {
@@ -138,7 +167,7 @@ impl Dataset {
     /// the published split, its index and its pixels alone ([`Corruption`]).
     ///
     /// # Errors
-    /// [`DataError::Inconsistent`] if the images have no colours to take away, or if a label has no
+    /// [`DataError::Inconsistent`] if the images have not the channels that the shift asks for, or if a label has no
     /// class or no image is left.
     pub fn shifted(self, shift: &Shift) -> Result<Self, DataError> {
         let name = format!("{}+{shift}", self.name());
@@ -151,10 +180,16 @@ impl Dataset {
                     corruption.apply(*severity, pixels, shape, scale, split);
                 }))
             }
-            &Shift::Size(size) => {
-                let [channels, ..] = self.shape();
-                let pixels = resized(self.pixels(), self.shape(), self.scale(), size);
-                Ok(self.with_images(name, [channels, size, size], pixels))
+            &Shift::Resize(resize) => {
+                let ([channels, ..], side) = (self.shape(), resize.side());
+                let pixels = resized(self.pixels(), self.shape(), self.scale(), resize);
+                Ok(self.with_images(name, [channels, side, side], pixels))
+            }
+            &Shift::Channels(count) => {
+                let [found, height, width] = self.shape();
+                let pixels = with_channels(self.pixels(), self.shape(), count)
+                    .ok_or_else(|| inconsistent(format!("images of {found} channels")))?;
+                Ok(self.with_images(name, [count, height, width], pixels))
             }
             Shift::Classes(labels) => {
                 let classes = self.class_count();

@@ -127,8 +127,52 @@ fn broken_folders_are_refused() {
     save(&root.join("a/1.png"), colour(0, 4, 3));
     assert_eq!(
         open(root, Split::Test).unwrap_err(),
-        format!("{shown}/a/1.png: 4 x 3 pixels, expected 3 x 4 as in {shown}/a/0.png")
+        format!(
+            "{shown}/a/1.png: 4 x 3 pixels, expected 3 x 4 as in {shown}/a/0.png (the data FOLDER+crop:N or \
+             FOLDER+size:N is all images in N x N)"
+        )
     );
+}
+
+#[test]
+fn images_of_all_sizes_become_one_size() {
+    let root = tempfile::tempdir().unwrap();
+    let sizes = [(30, 20), (20, 30), (2100, 40), (16, 16)];
+    for (n, (width, height)) in sizes.into_iter().enumerate() {
+        save(&root.path().join(format!("a/{n}.png")), colour(n, width, height));
+    }
+    let name = format!("folder:{}", root.path().display());
+    let whole = |n: usize, (width, height): (u32, u32)| {
+        let alone = tempfile::tempdir().unwrap();
+        save(&alone.path().join("a/0.png"), colour(n, width, height));
+        open(alone.path(), Split::Test).unwrap()
+    };
+    for resize in ["crop:14", "size:12"] {
+        let found = data::open(&format!("{name}+{resize}"), None, Split::Test).unwrap();
+        assert_eq!(found.name(), format!("{name}+{resize}"));
+        for (n, size) in sizes.into_iter().enumerate().filter(|(n, _)| *n != 2) {
+            let expected = whole(n, size).shifted(&resize.parse().unwrap()).unwrap();
+            assert_eq!(found.image(n), expected.image(0), "{n} {resize}");
+        }
+    }
+    let grey = data::open(&format!("{name}+size:12+channels:1"), None, Split::Test).unwrap();
+    assert_eq!(grey.shape(), [1, 12, 12]);
+}
+
+/// Decoders fill with grey what is missing, without a word.
+#[test]
+fn a_jpeg_that_is_cut_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("a/0.jpg");
+    save(&file, colour(0, 64, 64));
+    let intact = fs::read(&file).unwrap();
+    for cut in [intact.len() / 2, intact.len() - 2] {
+        fs::write(&file, &intact[..cut]).unwrap();
+        let message = open(root.path(), Split::Test).unwrap_err();
+        assert_eq!(message, format!("{}: the image ends too early", file.display()));
+    }
+    fs::write(&file, [&intact[..], b"what cameras put behind"].concat()).unwrap();
+    assert_eq!(open(root.path(), Split::Test).unwrap().len(), 1);
 }
 
 #[test]

@@ -83,7 +83,8 @@ fn what_does_not_fit_the_images_is_refused() {
     let message = |text: &str, shape| parse(text).output_shape(shape).unwrap_err().to_string();
     assert_eq!(
         message("imagenet", [1, 28, 28]),
-        "preprocessing 'imagenet' is for 3 channels, the images have 1"
+        "preprocessing 'imagenet' is for 3 channels, the images have 1; the data NAME+channels:3 is \
+         the same in three equal channels"
     );
     assert_eq!(
         message("unit-pad27", [1, 20, 28]),

@@ -250,15 +250,64 @@ fn images_are_scaled_as_by_pillow() {
     }
 }
 
+/// Pillow 13 and torchvision's sizes: `resize((9, 8))` of 9 x 8 pixels changes nothing, and `crop` begins at (1, 0): halves
+/// of odd numbers go to the even one.
+#[test]
+fn the_middle_of_images_is_cut_out_as_by_torchvision() {
+    let pixels: Vec<u8> = (0..72).collect();
+    let wide = corrupted("crop:7", [1, 8, 9], &pixels);
+    let expected: Vec<u8> =
+        (0..7).flat_map(|row| (1..8).map(move |column| 9 * row + column)).collect();
+    assert_eq!(wide, expected);
+    // Of 20 x 40 pixels to crop:7 the shorter side is 8, the longer 16; a step between columns 19 and 20 stays in the middle.
+    let halves: Vec<u8> = (0..800).map(|n| if n % 40 < 20 { 0 } else { 200 }).collect();
+    let cut = corrupted("crop:7", [1, 20, 40], &halves);
+    assert_eq!(cut.len(), 49);
+    assert!(cut.chunks(7).all(|row| row[..3] == [0; 3] && row[5..] == [200; 2]), "{cut:?}");
+    // A strip that nothing could hold when scaled.
+    assert_eq!(corrupted("crop:1024", [1, 1, 8192], &[9; 8192]), [9; 1024 * 1024]);
+}
+
+#[test]
+fn channels_are_repeated_or_become_their_luminance() {
+    assert_eq!(corrupted("channels:3", [1, 1, 2], &[5, 9]), [5, 9, 5, 9, 5, 9]);
+    assert_eq!(corrupted("channels:3", [3, 1, 1], &[5, 9, 7]), [5, 9, 7]);
+    // 0.299 x 200 + 0.587 x 100 + 0.114 x 50 = 124.2
+    assert_eq!(corrupted("channels:1", [3, 1, 2], &[200, 7, 100, 7, 50, 7]), [124, 7]);
+    let real = dataset([3, 1, 1], Pixels::F32(vec![1.0, 0.5, 0.0])).shifted(&shift("channels:1"));
+    let real = real.unwrap();
+    let Pixels::F32(grey) = real.pixels() else { panic!("integers") };
+    assert!((grey[0] - 0.5925).abs() < 1e-6);
+    let error = dataset([2, 1, 1], Pixels::U8(vec![1, 2])).shifted(&shift("channels:3"));
+    assert!(error.unwrap_err().to_string().ends_with("images of 2 channels"));
+    for text in ["channels", "channels:", "channels:2"] {
+        let error = text.parse::<Shift>().unwrap_err().to_string();
+        assert!(error.ends_with("expected 1 or 3"), "{error}");
+    }
+}
+
+#[test]
+fn shifts_follow_each_other() {
+    let name = "digits+size:16+channels:3+contrast:3";
+    let found = data::open(name, None, Split::Test).unwrap();
+    assert_eq!((found.name(), found.shape()), (name, [3, 16, 16]));
+    let expected = data::open("digits", None, Split::Test).unwrap();
+    let expected = ["size:16", "channels:3", "contrast:3"]
+        .iter()
+        .fold(expected, |dataset, text| dataset.shifted(&shift(text)).unwrap());
+    assert_eq!(found.sha256(), expected.sha256());
+    assert_eq!(data::base_name(name).unwrap(), "digits");
+}
+
 #[test]
 fn what_is_no_shift_is_refused_in_one_line() {
     let refused = |name| data::open(name, None, Split::Test).unwrap_err().to_string();
-    for name in ["digits+", "digits+nonsense", "digits+fog+fog", "digits++fog", "digits+Fog"] {
+    for name in ["digits+", "digits+nonsense", "digits+fog+mist", "digits++fog", "digits+Fog"] {
         let message = refused(name);
         assert!(message.starts_with(&format!("data set '{name}': unknown shift '")), "{message}");
         assert!(message.contains("known are gaussian-noise, "), "{message}");
         assert!(
-            message.ends_with("rotate (each with :1 to :5), classes:N,..., size:N"),
+            message.contains("rotate (each with :1 to :5), classes:N,..., size:N, "),
             "{message}"
         );
         assert_eq!(data::info(name).unwrap_err().to_string(), message);

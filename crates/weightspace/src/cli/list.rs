@@ -141,8 +141,15 @@ impl Tables {
         let damage = |c: &Damage| (c.name, format!("{}: {:?}", c.title, c.levels));
         let classes = ("classes:N,...", "only images of these labels".to_owned());
         let size = ("size:N", "images scaled to N x N".to_owned());
-        let shifts = self.corruptions.iter().map(damage).chain([classes, size]);
-        section(out, "\nShifts of data sets: DATA+SHIFT[:1 to 5], 3 if not stated", shifts)?;
+        let crop = ("crop:N", "the middle N x N of images whose shorter side is 8/7 N".to_owned());
+        let channels =
+            ("channels:N", "grey images with 3 equal channels, or colours as 1".to_owned());
+        let shifts = self.corruptions.iter().map(damage).chain([classes, size, crop, channels]);
+        section(
+            out,
+            "\nShifts of data sets: DATA+SHIFT[:1 to 5][+SHIFT..], 3 if not stated",
+            shifts,
+        )?;
         let formats = self.formats.iter().map(|entry| (entry.name, entry.title.to_owned()));
         section(out, "\nFormats that are read", formats)?;
         let methods = self.methods.iter().map(|entry| (entry.name, entry.title.to_owned()));

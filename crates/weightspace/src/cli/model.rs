@@ -80,7 +80,7 @@ impl Model {
         let source = match WspFile::is_wsp(path) {
             true if needs.fraction.is_some() => Source::Wsp(WspFile::open_prefix(path)?.into()),
             true => Source::Wsp(WspFile::open(path)?.into()),
-            false => Source::Checkpoint(Checkpoint::open(path)?.into()),
+            false => Source::Checkpoint(unwrapped(Checkpoint::open(path)?).into()),
         };
         let path = path.to_owned();
         let mut model = Model { path, source, base: None, key: None, planes: None };
@@ -279,6 +279,26 @@ impl Model {
         arch::check(&net, self.tensors())?;
         Ok(net)
     }
+}
+
+/// The checkpoint without the modules around a network that is known: training frameworks save it as `model` or `net` of
+/// theirs. A network that is not known keeps its names, of which its own program may need all.
+fn unwrapped(mut checkpoint: Checkpoint) -> Checkpoint {
+    let modules = checkpoint.shared_modules().to_owned();
+    if modules.is_empty() || arch::recognise(checkpoint.tensors()).is_ok() {
+        return checkpoint;
+    }
+    let known = modules.match_indices('.').map(|(dot, _)| &modules[..=dot]).find(|prefix| {
+        let mut tensors = checkpoint.tensors().to_vec();
+        for tensor in &mut tensors {
+            tensor.name.drain(..prefix.len());
+        }
+        arch::recognise(&tensors).is_ok()
+    });
+    if let Some(prefix) = known {
+        checkpoint.strip_prefix(prefix);
+    }
+    checkpoint
 }
 
 /// Reads single tensors of a model.

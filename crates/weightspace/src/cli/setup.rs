@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use weightspace_core::StateDict;
 use weightspace_nn::arch::{self, ArchOptions};
-use weightspace_nn::data::{self, Dataset, Preprocessing, Split};
+use weightspace_nn::data::{self, Dataset, Preprocessing, Split, channels_advice};
 use weightspace_nn::evaluate::{self, Classifier, Evaluation};
 use weightspace_nn::net::Shape;
 use weightspace_nn::{Engine, Net};
@@ -122,10 +122,14 @@ fn fit(
     ensure!(
         fits(&net),
         "{} reads {}, but the images of {} are {channels} x {height} x {width} with preprocessing \
-         {preprocessing}",
+         {preprocessing}{}",
         net.arch(),
         describe(net.input_shape()),
         dataset.name(),
+        match net.input_shape() {
+            Shape::Maps { channels: expected, .. } => channels_advice(expected, channels),
+            _ => "",
+        }
     );
     ensure!(
         net.class_count() == dataset.class_count(),

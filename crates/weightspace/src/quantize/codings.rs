@@ -8,6 +8,7 @@ use weightspace_nn::net::{Net, Op};
 
 use super::fold::Folded;
 use super::grid::{round_vector, step_for_levels};
+use super::is_mask;
 
 /// Levels of vectors that are stored besides (biases, normalisations): 16 bit.
 pub(crate) const VECTOR_LEVELS: i32 = (1 << 15) - 1;
@@ -29,7 +30,8 @@ pub(crate) fn all(
         if let Some(&value) = folded.constants.get(name) {
             return Coding::Constant { dtype: DType::F32, shape, value: f64::from(value).into() };
         }
-        if tensor.dtype().is_float() && tensor.element_count() > 1 && !is_norm(net, name) {
+        let is_vector = tensor.dtype().is_float() && tensor.element_count() > 1;
+        if is_vector && !is_norm(net, name) && !is_mask(tensor) {
             let values = tensor.to_f32();
             let step = step_for_levels(&values, VECTOR_LEVELS);
             return Coding::Quantized(round_vector(&values, &shape, step));

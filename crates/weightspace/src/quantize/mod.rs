@@ -20,8 +20,8 @@ pub(crate) mod statistics;
 
 use std::collections::BTreeMap;
 
-use weightspace_core::StateDict;
 use weightspace_core::container::{Coding, Header, WspError};
+use weightspace_core::{StateDict, Tensor};
 use weightspace_nn::NodeId;
 use weightspace_nn::data::{Dataset, Preprocessing};
 use weightspace_nn::engine::EngineError;
@@ -140,7 +140,7 @@ pub(crate) fn layers(
     folds: bool,
 ) -> Result<Folded, QuantizeError> {
     for (name, tensor) in weights.iter().filter(|(_, t)| t.dtype().is_float()) {
-        if !tensor.to_f32().iter().all(|v| v.is_finite()) {
+        if !tensor.is_finite_as_f32() && (net.is_some() || !is_mask(tensor)) {
             return Err(QuantizeError::NotFinite(name.to_string()));
         }
     }
@@ -150,11 +150,21 @@ pub(crate) fn layers(
     }
 }
 
+/// Whether a tensor is added to what attention looks at rather than a weight: every value is 0 or as good as infinite. It
+/// is stored as it is.
+pub(crate) fn is_mask(tensor: &Tensor) -> bool {
+    const AS_GOOD_AS_INFINITE: f32 = 1e30;
+    let values = tensor.to_f32();
+    values.iter().all(|&value| value == 0.0 || value.abs() >= AS_GOOD_AS_INFINITE)
+        && values.iter().any(|&value| value != 0.0)
+}
+
 /// Without an architecture: every floating-point tensor of two or more dimensions is a layer.
 fn unknown_layers(weights: &StateDict) -> Folded {
     let layers = weights
         .iter()
         .filter(|(_, t)| t.dtype().is_float() && t.shape().len() >= 2 && t.element_count() > 0)
+        .filter(|(_, t)| !is_mask(t))
         .enumerate()
         .map(|(i, (name, tensor))| Layer {
             node: NodeId::from_index(i),

@@ -1,0 +1,134 @@
+//! Files as other programs write them, and as these want them back.
+
+mod program;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::{GrayImage, Luma};
+use program::{IMAGES, cnn, done, run};
+use tempfile::TempDir;
+use weightspace_core::checkpoint::write_safetensors;
+use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
+use weightspace_nn::data::{self, Image, Split};
+
+fn save(folder: &TempDir, name: &str, state_dict: &StateDict) -> PathBuf {
+    let path = folder.path().join(name);
+    write_safetensors(&path, state_dict, &BTreeMap::new()).unwrap();
+    path
+}
+
+fn read(path: &Path) -> StateDict {
+    Checkpoint::open(path).unwrap().state_dict().unwrap()
+}
+
+/// The network of [`cnn`] with `prefix` before all names.
+fn inside(prefix: &str) -> StateDict {
+    let named = |(name, tensor): (&str, &Tensor)| (format!("{prefix}{name}"), tensor.clone());
+    read(&cnn()).iter().map(named).collect()
+}
+
+#[test]
+fn a_known_network_is_found_inside_modules_of_a_training_framework() {
+    let folder = tempfile::tempdir().unwrap();
+    let correct = |path: &Path| {
+        done(&format!("eval {{}} {IMAGES} --json"), &[path]).json()["correct"].clone()
+    };
+    for prefix in ["model.", "module.model.net."] {
+        let wrapped = save(&folder, "wrapped.safetensors", &inside(prefix));
+        assert_eq!(done("inspect {} --json", &[&wrapped]).json()["stripped_prefix"], prefix);
+        assert_eq!(correct(&wrapped), correct(&cnn()));
+    }
+    // A program that is not known may need all of its names.
+    let unknown: StateDict =
+        [("model.a".to_owned(), Tensor::from_f32(vec![2, 2], &[1.0, 2.0, 3.0, 4.0]))]
+            .into_iter()
+            .collect();
+    let unknown = save(&folder, "unknown.safetensors", &unknown);
+    let (wsp, back) = (folder.path().join("a.wsp"), folder.path().join("back.safetensors"));
+    done("compress {} -o {} --quiet", &[&unknown, &wsp]);
+    done("decompress {} -o {}", &[&wsp, &back]);
+    assert!(read(&back).get("model.a").is_some());
+}
+
+#[test]
+fn a_checkpoint_comes_back_in_the_type_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let wsp = path("a.wsp");
+    done("compress {} -o {} --bits 8", &[&cnn(), &wsp]);
+    done("decompress {} -o {}", &[&wsp, &path("f32")]);
+    let whole = read(&path("f32"));
+    for (name, dtype) in [("f16", DType::F16), ("bf16", DType::BF16)] {
+        done(&format!("decompress {{}} -o {{}} --dtype {name}"), &[&wsp, &path(name)]);
+        for ((name, found), (_, expected)) in read(&path(name)).iter().zip(whole.iter()) {
+            let expected = match expected.dtype() {
+                DType::F32 => expected.cast_float(dtype),
+                _ => expected.clone(),
+            };
+            assert!(*found == expected, "{name}");
+        }
+    }
+    let large: StateDict =
+        [("big".to_owned(), Tensor::from_f32(vec![2], &[1e5, 1.0]))].into_iter().collect();
+    let large = save(&folder, "large", &large);
+    done("compress {} -o {} -f --quiet", &[&large, &wsp]);
+    let ending = run("decompress {} -o {} --dtype f16", &[&wsp, &path("none")]);
+    assert_eq!((ending.code, ending.stderr.lines().count()), (2, 1), "{}", ending.stderr);
+    let expected = "a.wsp: tensor \"big\" has values beyond the range of f16";
+    assert!(ending.stderr.contains(expected), "{}", ending.stderr);
+    assert!(!path("none").exists());
+}
+
+#[test]
+fn masks_of_attention_are_kept_and_infinite_weights_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let wsp = folder.path().join("a.wsp");
+    let weight = || Tensor::from_f32(vec![2, 3], &[0.5, -1.0, 0.25, 1.0, -0.5, 0.75]);
+    for largest in [f32::NEG_INFINITY, f32::MIN] {
+        let mask = Tensor::from_f32(vec![2, 2], &[0.0, largest, 0.0, 0.0]);
+        let model = [("weight".to_owned(), weight()), ("mask".to_owned(), mask.clone())];
+        let model = save(&folder, "a", &model.into_iter().collect());
+        let back = folder.path().join("back");
+        done("compress {} -o {} -f --quiet", &[&model, &wsp]);
+        done("decompress {} -o {} -f", &[&wsp, &back]);
+        assert!(*read(&back).get("mask").unwrap() == mask, "{largest}");
+    }
+    let broken = Tensor::from_f32(vec![2, 2], &[0.0, f32::INFINITY, 0.5, 0.0]);
+    let broken = save(&folder, "b", &[("weight".to_owned(), broken)].into_iter().collect());
+    let ending = run("compress {} -o {} -f", &[&broken, &wsp]);
+    assert_eq!(ending.code, 2);
+    assert!(ending.stderr.contains("weight holds NaN or infinite values"), "{}", ending.stderr);
+}
+
+/// Scans and X-rays: grey files, in any size, for a network of coloured images.
+#[test]
+fn grey_images_of_any_size_are_made_to_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let digits = data::open("digits", None, Split::Test).unwrap();
+    for index in 0..40 {
+        let Image::U8(pixels) = digits.image(index) else { panic!("digits are bytes") };
+        let larger = 1 + index as u32 % 2;
+        let image = GrayImage::from_fn(8 * larger, 8 * larger, |x, y| {
+            Luma([pixels[(y / larger * 8 + x / larger) as usize] * 15])
+        });
+        let class = folder.path().join(format!("images/{}", digits.labels()[index]));
+        fs::create_dir_all(&class).unwrap();
+        image.save(class.join(format!("{index}.png"))).unwrap();
+    }
+    let images = folder.path().join("images");
+    let eval = |shifts: &str, preprocessing: &str| {
+        let data = format!("folder:{}{shifts}", images.display());
+        run(&format!("eval {{}} --data {data} --preprocessing {preprocessing} --json"), &[&cnn()])
+    };
+    assert!(eval("", "unit-pad28").stderr.contains("+crop:N or FOLDER+size:N"));
+    let correct = eval("+size:8", "unit-pad28").json()["correct"].as_u64().unwrap();
+    assert!(correct >= 34, "{correct} of 40");
+    let ending = eval("+size:8", "imagenet-pad28");
+    let advice = "the images have 1; the data NAME+channels:3";
+    assert!(ending.code == 2 && ending.stderr.contains(advice), "{}", ending.stderr);
+    let ending = eval("+size:8+channels:3", "imagenet-pad28");
+    let advice = "the data NAME+channels:1 is the same in grey";
+    assert!(ending.code == 2 && ending.stderr.contains(advice), "{}", ending.stderr);
+}
