@@ -80,7 +80,13 @@ impl Import {
             for &epoch in &survey.epochs {
                 let mut weights = population.weights(index, epoch)?;
                 change(index, &mut weights)?;
-                writer.write(&weights)?;
+                writer.write(&weights).map_err(|error| match error {
+                    ZooError::Malformed { reason, .. } => {
+                        let reason = format!("epoch {epoch}: {reason}");
+                        ZooError::malformed(&population.place(index), reason)
+                    }
+                    error => error,
+                })?;
             }
             progress("packing models", done + 1, survey.positions.len());
         }

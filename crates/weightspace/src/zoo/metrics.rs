@@ -139,7 +139,7 @@ impl Line {
 }
 
 /// Reads `result.json`: one JSON object per line, by ascending epoch. Of two lines of one epoch, which
-/// continued trainings leave, the last counts.
+/// continued trainings leave, the last counts; a last line that is cut, which stopped ones leave, does not.
 pub(super) fn read(file: impl BufRead) -> Result<Vec<EpochMetrics>, String> {
     let mut all: Vec<EpochMetrics> = Vec::new();
     let (mut file, mut text) = (file, String::new());
@@ -157,8 +157,12 @@ pub(super) fn read(file: impl BufRead) -> Result<Vec<EpochMetrics>, String> {
         if text.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&json::quote_numbers(&text))
-            .map_err(|error| format!("line {number} is no result of an epoch: {error}"))?;
+        let line: Line = match serde_json::from_str(&json::quote_numbers(&text)) {
+            Ok(line) => line,
+            // The training was stopped while it wrote this.
+            Err(error) if error.is_eof() && number > 1 && !text.ends_with('\n') => break,
+            Err(error) => return Err(format!("line {number} is no result of an epoch: {error}")),
+        };
         let epoch = line
             .training_iteration
             .ok_or_else(|| format!("line {number} has no training_iteration"))?;
@@ -196,11 +200,17 @@ mod tests {
         assert!(all[1].validation_accuracy.is_nan());
         assert_eq!((all[2].train_loss, all[2].test_accuracy), (2.5, 0.75));
         assert!(all[2].test_loss.is_nan(), "the later line counts as a whole");
+        let whole = "{\"train_loss\": 2.25, \"training_iteration\": 1}\n";
+        for cut in ["{", "{\"train_loss\": 2.", "{\"train_loss\": NaN, \"trai"] {
+            assert_eq!(read(format!("{whole}{cut}").as_bytes()).unwrap().len(), 1, "{cut}");
+            assert!(read(format!("{whole}{cut}\n{whole}").as_bytes()).is_err(), "{cut}");
+        }
         for (text, part) in [
             ("nonsense", "line 1 is no result"),
             ("{}\n", "line 1 has no training_iteration"),
             ("{\"training_iteration\": -1}", "line 1 is no result"),
-            ("{\"training_iteration\": 1}\n{\"train_loss", "line 2"),
+            ("{\"training_iteration\": 1}\n{\"train_loss\n", "line 2"),
+            ("{\"train_loss", "line 1"),
         ] {
             let error = read(text.as_bytes()).unwrap_err();
             assert!(error.contains(part), "{error}");

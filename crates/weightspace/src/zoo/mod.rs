@@ -27,6 +27,7 @@
 
 pub mod align;
 pub mod description;
+pub mod epochs;
 mod error;
 pub mod import;
 pub mod index;

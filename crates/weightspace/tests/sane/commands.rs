@@ -317,7 +317,11 @@ fn evaluation_says_what_is_lost() {
     // Training models are known better than others.
     let train = json(at(), "sane evaluate model zoo --part train");
     assert!(number(&train["rows"][0], "error") < number(&rows[0], "error"));
-    assert!(refused(at(), "sane evaluate model zoo --epochs 3").contains("no models of this part"));
+    for command in ["evaluate model zoo", "embed model zoo -o of-3.csv", "probe model zoo"] {
+        let message = refused(at(), &format!("sane {command} --epochs 2,3"));
+        let expected = "zoo: no model has weights of epoch 3; there are 0, 2, 4";
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 /// A prompt itself is a copy, whatever else is.
@@ -370,7 +374,7 @@ fn what_does_not_fit_is_said_in_one_line() {
     let narrow = refused(at, "sane pretrain zoo --width 30 -o narrow");
     assert!(narrow.contains("width is 30, expected a multiple of 8"), "{narrow}");
     let epochs = refused(at, "sane pretrain zoo --model-epochs 3 -o epochs");
-    assert!(epochs.contains("training models with finite weights of such epochs is 0"), "{epochs}");
+    assert!(epochs.contains("zoo: no model has weights of epoch 3; there are 0, 2, 4"), "{epochs}");
     assert!(refused(at, "sane probe zoo zoo").contains("zoo/config.json"));
     fs::create_dir_all(at.join("broken")).unwrap();
     fs::copy(at.join("model/model.safetensors"), at.join("broken/model.safetensors")).unwrap();

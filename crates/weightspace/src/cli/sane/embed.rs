@@ -10,8 +10,8 @@ use weightspace::sane::embedding::{Embedded, embed_all, embed_one};
 use weightspace::sane::pretraining::Samples;
 use weightspace::sane::table::{self, Format};
 use weightspace::sane::{Halo, SaneError, SaneModel, TokenLayout, map};
-use weightspace::zoo::Population;
 use weightspace::zoo::names::matched;
+use weightspace::zoo::{Population, epochs};
 use weightspace_core::{AtomicFile, TensorInfo};
 
 use crate::cli::model::Model;
@@ -146,6 +146,7 @@ fn embed_zoo(
     let (zoo, left_out) = zoo.without_nan()?;
     say_left_out(&left_out, global);
     let epochs = &arguments.epochs;
+    epochs::check(&zoo, epochs)?;
     let samples = Samples::new(zoo, |epoch| epochs.is_empty() || epochs.contains(&epoch))?;
     if samples.is_empty() {
         bail!("{shown}: no models with finite weights of these epochs");

@@ -9,7 +9,7 @@ use serde::Serialize;
 use weightspace::sane::pretraining::Samples;
 use weightspace::sane::reconstruction::{Reconstruction, reconstruct};
 use weightspace::sane::{Halo, SaneModel};
-use weightspace::zoo::Population;
+use weightspace::zoo::{Population, epochs};
 
 use crate::cli::progress::Bar;
 use crate::cli::table::{Align, Table};
@@ -67,6 +67,7 @@ pub fn run(arguments: &Evaluate, global: &Global) -> anyhow::Result<Outcome> {
     let model = SaneModel::read(&arguments.model)?;
     let shown = || arguments.zoo.display().to_string();
     let (zoo, _) = Population::open(&arguments.zoo)?.without_nan()?;
+    epochs::check(&zoo, &arguments.epochs)?;
     let parts = zoo.split(model.split_seed);
     let part = match arguments.part {
         Part::Train => parts.train,

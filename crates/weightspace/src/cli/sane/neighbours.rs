@@ -8,7 +8,7 @@ use serde::Serialize;
 use weightspace::sane::SaneModel;
 use weightspace::sane::embedding::{Embedded, distance, embed_all, embed_one};
 use weightspace::sane::pretraining::Samples;
-use weightspace::zoo::Population;
+use weightspace::zoo::{Population, epochs};
 use weightspace_core::StateDict;
 
 use super::embed::{HaloArgs, say_left_out};
@@ -63,6 +63,7 @@ fn open_file(path: &str, zoo: &Population) -> anyhow::Result<StateDict> {
 pub fn run(arguments: &Neighbours, global: &Global) -> anyhow::Result<Outcome> {
     let model = SaneModel::read(&arguments.model)?;
     let zoo = Population::open(&arguments.zoo)?;
+    epochs::check(&zoo, &arguments.epochs)?;
     let halo = arguments.halo.of(&model);
     let wanted = |epoch| arguments.epochs.is_empty() || arguments.epochs.contains(&epoch);
     let known = match arguments.epoch {

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use weightspace::sane::presets::PRESETS;
 use weightspace::sane::{PretrainConfig, Study};
-use weightspace::zoo::Population;
+use weightspace::zoo::{Population, epochs};
 use weightspace_nn::kernels::simd::InstructionSet;
 use weightspace_nn::train::{CheckpointPolicy, Ending, Metrics};
 
@@ -174,6 +174,7 @@ fn pretrain(
         record::check(folder, arguments.force)?;
     }
     let zoo = Population::open(&arguments.zoo)?;
+    epochs::check(&zoo, &arguments.model_epochs)?;
     let shown = || arguments.zoo.display().to_string();
     let study = Study::new(&zoo, config).with_context(shown)?;
     let Some(folder) = output else {

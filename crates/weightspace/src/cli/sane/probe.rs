@@ -9,7 +9,7 @@ use serde::Serialize;
 use weightspace::sane::SaneModel;
 use weightspace::sane::probe::{NUMBERS, ProbeConfig, ProbeRow, probe};
 use weightspace::sane::scale::Scale;
-use weightspace::zoo::Population;
+use weightspace::zoo::{Population, epochs};
 
 use crate::cli::progress::Bar;
 use crate::cli::table::{Align, Table};
@@ -62,6 +62,7 @@ pub fn run(arguments: &Probe, global: &Global) -> anyhow::Result<Outcome> {
 pub fn find(arguments: &Probe, global: &Global) -> anyhow::Result<Report> {
     let model = SaneModel::read(&arguments.model)?;
     let zoo = Population::open(&arguments.zoo)?;
+    epochs::check(&zoo, &arguments.epochs)?;
     let mut config = ProbeConfig::of(&model);
     config.epochs.clone_from(&arguments.epochs);
     config.split_seed = arguments.split_seed.unwrap_or(config.split_seed);

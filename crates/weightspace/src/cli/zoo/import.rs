@@ -63,6 +63,7 @@ pub fn run(arguments: &Import, global: &Global) -> anyhow::Result<()> {
     let mut epochs = arguments.epochs.clone();
     epochs.sort_unstable();
     epochs.dedup();
+    zoo::epochs::check(&population, &epochs)?;
     let import = zoo::Import {
         epochs: (!epochs.is_empty()).then_some(epochs),
         skip_damaged: arguments.skip_damaged,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use weightspace::report::{Chart, Part, Report, Section};
+use weightspace::zoo::epochs;
 use weightspace::zoo::stats::{Distribution, Stats as Statistics, Summary};
 use weightspace_core::AtomicFile;
 
@@ -54,7 +55,7 @@ fn write_pictures(
     };
     let mut facts = vec![
         ("models".to_owned(), text::grouped(summary.models as u64)),
-        ("epochs with weights".to_owned(), epochs(&summary.epochs)),
+        ("epochs with weights".to_owned(), epochs::ranges(&summary.epochs)),
     ];
     facts
         .extend(summary.parameters.map(|n| ("weights of a model".into(), text::grouped(n as u64))));
@@ -84,7 +85,7 @@ fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "{models} models, {finite} with finite weights; epochs {}",
-        epochs(&summary.epochs)
+        epochs::ranges(&summary.epochs)
     )?;
     if let Some(parameters) = summary.parameters {
         writeln!(out, "{} weights each", text::grouped(parameters as u64))?;
@@ -136,25 +137,4 @@ fn percent(fraction: f64) -> String {
 
 fn number(value: f64) -> String {
     format!("{value:.3}")
-}
-
-/// Epochs in short: runs as `0-50`.
-fn epochs(all: &[u32]) -> String {
-    let runs = all.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
-        [first, .., last] => format!("{first}-{last}"),
-        run => run.iter().map(u32::to_string).collect(),
-    });
-    runs.collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_are_runs() {
-        assert_eq!(epochs(&[0, 1, 2, 3, 5, 10]), "0-3, 5, 10");
-        assert_eq!(epochs(&[7]), "7");
-        assert_eq!(epochs(&[]), "");
-    }
 }
