@@ -10,7 +10,7 @@ use weightspace_nn::engine::EngineError;
 use weightspace_nn::net::Net;
 
 use super::fold::Folded;
-use super::grid::{Grid, root_mean_square};
+use super::grid::{Grid, usual_magnitude};
 use super::layer::LayerChoice;
 use super::layerwise::probe_layers;
 
@@ -33,7 +33,7 @@ pub struct Allocation {
 
 fn weight_rms(folded: &Folded) -> Vec<f64> {
     let rms =
-        |name: &String| folded.weights.get(name).map_or(0.0, |t| root_mean_square(&t.to_f32()));
+        |name: &String| folded.weights.get(name).map_or(0.0, |t| usual_magnitude(&t.to_f32()));
     folded.layers.iter().map(|l| rms(&l.weight).max(1e-30)).collect()
 }
 

@@ -78,8 +78,51 @@ pub fn step_for_levels(values: &[f32], levels: i32) -> f32 {
     absmax(values) / levels as f32
 }
 
+/// Root of the mean square without a few values that are far beyond it, so that these do not decide how the others are
+/// rounded. Of weights as networks have them none is left out.
+pub fn usual_magnitude(values: &[f32]) -> f64 {
+    const FAR: f64 = 16.0;
+    const MOST_LEFT_OUT: usize = 4096;
+    let squares = || values.iter().map(|&v| f64::from(v) * f64::from(v)).filter(|&s| s > 0.0);
+    let mut largest = f64::INFINITY;
+    loop {
+        let kept = || squares().filter(|&square| square <= largest);
+        let (count, sum) = kept().fold((0, 0.0), |(count, sum), s| (count + 1, sum + s));
+        let far = FAR * FAR * sum / f64::from(count.max(1));
+        let left_out = squares().filter(|&square| square > far).count();
+        if left_out == 0 || kept().all(|s| s <= far) || left_out > values.len() / MOST_LEFT_OUT {
+            return (sum / values.len().max(1) as f64).sqrt();
+        }
+        largest = far;
+    }
+}
+
 /// Root of the mean square.
 pub fn root_mean_square(values: &[f32]) -> f64 {
     let sum: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     (sum / values.len().max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outliers_do_not_decide_what_is_usual() {
+        let mut values: Vec<f32> =
+            (0..8192).map(|n| ((n * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let usual = usual_magnitude(&values);
+        assert_eq!(usual, root_mean_square(&values));
+        (values[5], values[70]) = (1000.0, -1e9);
+        assert!((usual_magnitude(&values) / usual - 1.0).abs() < 1e-3);
+        assert!(root_mean_square(&values) > 1e6);
+        // Where hardly any weight is left, these are what is usual.
+        let mut sparse = vec![0.0; 8192];
+        (sparse[0], sparse[1]) = (1.0, -1.0);
+        assert_eq!(usual_magnitude(&sparse), root_mean_square(&sparse));
+        let mut decayed = vec![1e-9; 8192];
+        decayed[..100].fill(1.0);
+        assert_eq!(usual_magnitude(&decayed), root_mean_square(&decayed));
+        assert_eq!(usual_magnitude(&[]), 0.0);
+    }
 }
