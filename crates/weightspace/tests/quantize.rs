@@ -158,6 +158,35 @@ fn branches_that_are_switched_off_keep_their_weights() {
     assert!(!kept("layer1.0.conv1.weight"), "others are folded");
 }
 
+/// Large networks are not coded as often as small ones; 100,000 bytes are stored as they are besides.
+#[test]
+fn a_target_of_bytes_is_kept_and_used_by_large_networks() {
+    let random = |count: usize, seed: u32| -> Vec<f32> {
+        let word = |n: u32| {
+            (n ^ seed).wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(747_796_405)
+        };
+        (0..count as u32).map(|n| (word(n) >> 8) as f32 / 2e7 - 0.4).collect()
+    };
+    let mut weights = StateDict::new();
+    for layer in 0..4 {
+        weights.insert(
+            format!("{layer}.weight"),
+            Tensor::from_f32(vec![600, 500], &random(300_000, layer)),
+        );
+    }
+    weights.insert("ids", Tensor::from_bytes(DType::U8, vec![100_000], vec![7; 100_000]));
+    for target in [250_000, 600_000] {
+        let target = Target::Bytes(target);
+        let options = Options { target, fold: true, calibrate: 0, seed: 0 };
+        let header = Header::default();
+        let tensors = compress(&header, &weights, None, None, &options, &|_, _, _| ()).unwrap();
+        let bytes = container::encode(&header, &tensors).unwrap().len() as u64;
+        let Target::Bytes(target) = target else { unreachable!() };
+        assert!(bytes <= target, "{bytes} bytes, {target} allowed");
+        assert!(bytes as f64 > 0.99 * target as f64, "{bytes} bytes of {target} used");
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let digits = Digits::cnn();

@@ -80,6 +80,11 @@ impl Allocation {
         Ok(Allocation { steps: bounded.zip(rms).map(|(r, rms)| rms * r.exp2()).collect() })
     }
 
+    /// The step of every layer for t = 1.
+    pub fn steps(&self) -> &[f64] {
+        &self.steps
+    }
+
     /// The choices for one value of `t`.
     pub fn choices(&self, t: f64, price: f64) -> Vec<LayerChoice> {
         let choice = |step: &f64| LayerChoice { grid: Grid::Step((step * t) as f32), price };

@@ -8,6 +8,7 @@
 mod allocate;
 pub mod aware;
 pub(crate) mod codings;
+mod estimate;
 pub(crate) mod fold;
 pub(crate) mod grid;
 pub(crate) mod layer;

@@ -14,6 +14,7 @@ use weightspace_nn::net::Net;
 use weightspace_nn::train::HELD_OUT_SEED;
 
 use super::allocate::Allocation;
+use super::estimate::Estimate;
 use super::fold::Folded;
 use super::grid::Grid;
 use super::layer::{LayerChoice, QuantizedLayer};
@@ -29,6 +30,12 @@ const HELD_OUT: usize = 1024;
 
 /// Times a step is sought for a target of bytes.
 const MOST_ROUNDS: u32 = 7;
+
+/// Weights from which on a file is estimated before it is coded.
+const LARGE: f64 = 1e6;
+
+/// Factors of the layers' steps that are tried.
+const STEPS: (f64, f64) = (1e-4, 16.0);
 
 /// A network ready to be compressed, to as many targets as are wanted.
 pub struct Prepared<'a> {
@@ -229,6 +236,12 @@ impl<'a> Prepared<'a> {
             let tensors = self.codings(layers.to_vec());
             Ok::<_, QuantizeError>(container::encode(header, &tensors)?.len() as u64)
         };
+        if self.images().is_none() && weights >= LARGE {
+            let found = self.for_bytes_estimated(target, allocation, byte_count, progress)?;
+            if let Some(layers) = found {
+                return Ok(layers);
+            }
+        }
         // A Laplacian source with root mean square 1 and step t costs about 2 - log2 t bits.
         let mut t = (1.7 - target as f64 * 8.0 / weights).exp2();
         let plain =
@@ -239,8 +252,8 @@ impl<'a> Prepared<'a> {
         for round in 0..MOST_ROUNDS {
             // Each round aims a little lower, so that the last ones surely fit.
             let aim = target as f64 * (1.0 - 1e-3 * f64::from(1 << round));
-            t = search::for_bytes((aim / factor) as u64, t, (1e-4, 16.0), weights, plain)?
-                .unwrap_or(16.0);
+            t = search::for_bytes((aim / factor) as u64, t, STEPS, weights, plain)?
+                .unwrap_or(STEPS.1);
             let layers = self.quantize(&allocation.choices(t, PRICE), progress)?;
             let bytes = byte_count(&layers)?;
             smallest = smallest.min(bytes);
@@ -259,6 +272,33 @@ impl<'a> Prepared<'a> {
                 "{target} bytes cannot be reached: the smallest file tried has {smallest} bytes"
             ))
         })
+    }
+
+    /// Rounding without images, of a network that takes long to code: its size is what the frequencies of integers say,
+    /// times a factor that hardly depends on the step. `None` where that does not help, as most of the file is
+    /// something else.
+    fn for_bytes_estimated(
+        &self,
+        target: u64,
+        allocation: &Allocation,
+        byte_count: impl Fn(&[QuantizedLayer]) -> Result<u64, QuantizeError>,
+        progress: Progress<'_>,
+    ) -> Result<Option<Vec<QuantizedLayer>>, QuantizeError> {
+        let estimate = Estimate::new(&self.folded, allocation);
+        let mut factor = 0.9;
+        for round in 0..MOST_ROUNDS as usize {
+            progress("looking for the step", round, 0);
+            // Each round aims a little lower, so that the last ones surely fit.
+            let aim = target as f64 * (1.0 - 3e-4 * f64::from(1 << round));
+            let t = estimate.factor_for(aim / factor, STEPS);
+            let layers = quantize_plain(&self.folded, &allocation.choices(t, PRICE))?;
+            let bytes = byte_count(&layers)?;
+            if bytes <= target && bytes as f64 > aim - 2e-3 * target as f64 {
+                return Ok(Some(layers));
+            }
+            factor = bytes as f64 / estimate.byte_count(t).max(1.0);
+        }
+        Ok(None)
     }
 
     fn for_accuracy(
