@@ -172,7 +172,7 @@ fn sections_that_do_not_fit_are_refused() {
     file[end - 1] ^= 1;
     let message =
         WspFile::from_bytes("some.wsp", sealed(file[..end].to_vec())).err().unwrap().to_string();
-    assert!(message.contains("the check of section 1 does not match"), "{message}");
+    assert!(message.contains("the check of the projection does not match"), "{message}");
 }
 
 #[test]

@@ -348,7 +348,8 @@ fn networks_that_cannot_be_predicted_are_refused() {
     let nothing = TargetConfig { largest_kernel: 0, pointwise: false, ..TargetConfig::default() };
     assert_eq!(
         message(&net, &weights, &nothing),
-        "small has no tensor that these settings would predict: convolutions, and linear layers with linear-tile"
+        "small has no tensor that these settings would predict: convolutions with kernels up to 0 x 0 \
+         (largest-kernel), and linear layers with linear-tile"
     );
     weights.insert("c.weight", Tensor::from_f32(vec![8, 8, 3, 3], &[f32::NAN; 576]));
     let all = TargetConfig::default();

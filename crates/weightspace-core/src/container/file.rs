@@ -299,7 +299,8 @@ fn parse_projection(
     found.extend(framing::planes(body, end, lengths, may_be_cut)?);
     let checked = framing::checked(body, &found);
     if checked == 0 || (checked < found.len() && !may_be_cut) {
-        return refuse!("the check of section {} does not match", sections.len() + checked);
+        let what = if checked == 0 { "the projection" } else { "a section of bit planes" };
+        return refuse!("the check of {what} does not match");
     }
     found.truncate(checked);
     sections.extend(found);

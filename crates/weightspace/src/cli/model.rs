@@ -107,7 +107,7 @@ impl Model {
         let least = (1..=whole).find(|&bytes| file.planes_within(bytes) > 0).unwrap_or(whole);
         ensure!(
             planes > 0,
-            "{shown}: the first bit plane of coefficients ends after {least} of {whole} bytes; a \
+            "{shown}: the first bit planes of coefficients end after {least} of {whole} bytes; a \
              larger share is needed, --fraction {:.2}",
             (100.0 * least as f64 / whole as f64).ceil() / 100.0
         );

@@ -47,7 +47,7 @@ pub struct Report {
     tensors: usize,
     /// Whether the architecture has exactly the tensors of the file; `null` if none is stated.
     fits_arch: Option<bool>,
-    /// Whether the file was made from exactly the weights of `--against`.
+    /// Whether the file was made from exactly the weights of `--against`; `null` if it was made from none.
     source_matches: Option<bool>,
     /// Largest difference of a weight from that of `--against`.
     pub max_abs: Option<f64>,
@@ -100,9 +100,12 @@ pub fn check(arguments: &Verify, global: &Global) -> anyhow::Result<Report> {
     if let Some(path) = &arguments.against {
         let original = Model::open(path)?;
         let weights = original.state_dict()?;
-        let matches = weights.content_hash()[..16] == header.source_hash;
-        report.ok &= matches;
-        report.source_matches = Some(matches);
+        // A trained file was made from no other.
+        if header.source_hash != [0; 16] {
+            let matches = weights.content_hash()[..16] == header.source_hash;
+            report.ok &= matches;
+            report.source_matches = Some(matches);
+        }
         let comparison = compare(&model, &original)?;
         (report.max_abs, report.most_different) = (comparison.max_abs, comparison.most_different);
         report.against_accuracy = accuracy(&original, &weights, arguments, global)?;
@@ -150,6 +153,8 @@ impl Report {
             let path = text::printable(&path.display().to_string());
             let verb = if matches { "was" } else { "WAS NOT" };
             writeln!(out, "it {verb} made from {path}")?;
+        } else if arguments.against.is_some() {
+            writeln!(out, "it was trained, and does not say what from")?;
         }
         if let (Some(max_abs), Some(name)) = (self.max_abs, &self.most_different) {
             let name = text::printable(name);

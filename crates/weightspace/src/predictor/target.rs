@@ -64,9 +64,15 @@ pub enum TargetError {
     NotFinite(String),
     /// No tensor of the network is predicted.
     #[error(
-        "{0} has no tensor that these settings would predict: convolutions, and linear layers with linear-tile"
+        "{arch} has no tensor that these settings would predict: convolutions with kernels up to {largest} x {largest} \
+         (largest-kernel), and linear layers with linear-tile"
     )]
-    Nothing(String),
+    Nothing {
+        /// Its architecture.
+        arch: String,
+        /// Largest side of the kernels that are predicted.
+        largest: usize,
+    },
     /// Coordinates or tiles out of their ranges.
     #[error(transparent)]
     Predictor(#[from] PredictorError),
@@ -120,7 +126,8 @@ impl Target {
     pub fn new(net: &Net, weights: &StateDict, config: &TargetConfig) -> Result<Self, TargetError> {
         let chosen = chosen(net, config);
         if chosen.is_empty() {
-            return Err(TargetError::Nothing(net.arch().to_owned()));
+            let (arch, largest) = (net.arch().to_owned(), config.largest_kernel);
+            return Err(TargetError::Nothing { arch, largest });
         }
         let mut all = flat(net, weights)?;
         let mut state = weights.clone();

@@ -90,30 +90,42 @@ impl RowLayout {
         Ok(row)
     }
 
-    /// The inverse of [`row`](Self::row).
-    pub fn state_dict(&self, row: &[f32]) -> StateDict {
+    /// The inverse of [`row`](Self::row). Values must be ones that their tensor's type has.
+    pub fn state_dict(&self, row: &[f32]) -> Result<StateDict, String> {
         let mut rest = row;
         let tensor = |info: &TensorInfo| {
             let (own, others) = rest.split_at(info.element_count());
             rest = others;
-            (info.name.clone(), tensor_of(info, own))
+            Ok((info.name.clone(), tensor_of(info, own)?))
         };
         self.0.iter().map(tensor).collect()
     }
 }
 
-fn tensor_of(info: &TensorInfo, values: &[f32]) -> Tensor {
+fn tensor_of(info: &TensorInfo, values: &[f32]) -> Result<Tensor, String> {
     let exact = Tensor::from_f32(info.shape.clone(), values);
     if info.dtype == DType::F32 {
-        return exact;
-    }
-    if info.dtype.is_float() {
-        return exact.cast_float(info.dtype);
+        return Ok(exact);
     }
     let size = info.dtype.size();
     // Sign and size of an integer are in its lowest bytes.
-    let bytes = values.iter().flat_map(|&v| (v as i128).to_le_bytes().into_iter().take(size));
-    Tensor::from_bytes(info.dtype, info.shape.clone(), bytes.collect())
+    let integers = || values.iter().flat_map(|&v| (v as i128).to_le_bytes().into_iter().take(size));
+    let tensor = match info.dtype.is_float() {
+        true => exact.cast_float(info.dtype),
+        false => Tensor::from_bytes(info.dtype, info.shape.clone(), integers().collect()),
+    };
+    let is_bool = info.dtype == DType::Bool;
+    let same = |found: f64, value: f32| {
+        (found == f64::from(value) || (found.is_nan() && value.is_nan()))
+            && (!is_bool || found <= 1.0)
+    };
+    let other = tensor.iter_f64().zip(values).find(|&(found, &value)| !same(found, value));
+    if let Some((_, value)) = other {
+        let reason =
+            format!("tensor {} has {value}, which is no {}", quoted(&info.name), info.dtype);
+        return Err(reason);
+    }
+    Ok(tensor)
 }
 
 #[cfg(test)]
@@ -139,12 +151,25 @@ mod tests {
         let layout = RowLayout(dict.infos());
         let row = layout.row(&dict).unwrap();
         assert_eq!(row, [1.0, 0.0].repeat(DType::ALL.len()));
-        assert_eq!(layout.state_dict(&row), dict);
+        assert_eq!(layout.state_dict(&row).unwrap(), dict);
+        for (dtype, value) in [
+            (DType::Bool, 2.0),
+            (DType::U8, -1.0),
+            (DType::U8, 256.0),
+            (DType::I64, 0.5),
+            (DType::F16, 1e5),
+        ] {
+            let info = TensorInfo { name: "a".to_owned(), dtype, shape: vec![1] };
+            let error = RowLayout(vec![info]).state_dict(&[value]).unwrap_err();
+            assert_eq!(error, format!("tensor \"a\" has {value}, which is no {dtype}"));
+        }
+        let info = TensorInfo { name: "a".to_owned(), dtype: DType::I64, shape: vec![1] };
+        assert!(RowLayout(vec![info]).state_dict(&[f32::NAN]).is_err());
         let again = RowLayout::from_entries(layout.entries()).unwrap();
         assert_eq!(again, layout);
         let minus = Tensor::from_bytes(DType::I64, vec![1], (-7i64).to_le_bytes().to_vec());
         let info = TensorInfo { name: "a".into(), dtype: DType::I64, shape: vec![1] };
-        assert_eq!(tensor_of(&info, &[-7.0]), minus);
+        assert_eq!(tensor_of(&info, &[-7.0]), Ok(minus));
     }
 
     #[test]

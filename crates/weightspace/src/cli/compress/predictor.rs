@@ -41,6 +41,9 @@ pub struct PredictorArgs {
     /// direct-tables
     #[arg(long, value_name = "E")]
     encoding: Option<Encoding>,
+    /// Largest side of the kernels of convolutions that are predicted; others are stored [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    largest_kernel: Option<u16>,
     /// Predict linear layers, too, in tiles of N weights of one output
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     linear_tile: Option<u16>,
@@ -85,6 +88,7 @@ impl PredictorArgs {
             ("--order", self.order.is_some()),
             ("--coordinates", self.coordinates.is_some()),
             ("--encoding", self.encoding.is_some()),
+            ("--largest-kernel", self.largest_kernel.is_some()),
             ("--linear-tile", self.linear_tile.is_some()),
             ("--steps", self.steps.is_some()),
             ("--seeds", self.seeds.is_some()),
@@ -105,6 +109,8 @@ impl PredictorArgs {
         recipe.target.coordinates = self.coordinates.unwrap_or(recipe.target.coordinates);
         recipe.model.encoding = self.encoding.unwrap_or(recipe.model.encoding);
         recipe.target.mask |= self.mask;
+        let largest = self.largest_kernel.map_or(recipe.target.largest_kernel, usize::from);
+        recipe.target.largest_kernel = largest;
         recipe.target.linear_tile = self.linear_tile.map(usize::from).or(recipe.target.linear_tile);
         recipe.steps = self.steps.unwrap_or(recipe.steps);
         recipe.seeds = self.seeds.unwrap_or(recipe.seeds);

@@ -170,7 +170,11 @@ impl Packed {
 
     pub fn weights(&self, position: usize, epoch: u32) -> Result<StateDict, ZooError> {
         let layout = &self.layouts[self.models[position].layout];
-        Ok(layout.state_dict(&self.row(position, epoch)?))
+        let tensors = layout.state_dict(&self.row(position, epoch)?);
+        tensors.map_err(|reason| {
+            let name = &self.models[position].name;
+            ZooError::malformed(self.file.path(), format!("{name}, epoch {epoch}: {reason}"))
+        })
     }
 }
 

@@ -218,7 +218,8 @@ impl<'a> ZooTraining<'a> {
             let layout = group::layout(&self.net(position)?);
             for epoch in self.description.checkpoint_epochs() {
                 let row = self.row(group, lane, epoch)?;
-                writer.write_checkpoint(epoch, &layout.state_dict(&row))?;
+                writer
+                    .write_checkpoint(epoch, &layout.state_dict(&row).map_err(ZooError::Spec)?)?;
             }
             writer.write_metrics(&self.metrics(group, lane)?)?;
         }
