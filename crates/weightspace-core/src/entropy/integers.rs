@@ -1,6 +1,6 @@
 //! Integers as sequences of binary decisions.
 
-use super::mixing::Mixture;
+use super::mixing::{Contexts, Mixture};
 use super::range::Coder;
 use super::{MAX_BIT_LENGTH, bit_length};
 
@@ -23,6 +23,7 @@ impl<const N: usize, const S: usize> Integers<N, S> {
 
     /// Codes a magnitude below 2^24: its bit length, up or down from `origin`, two adaptive bits,
     /// and uniform ones.
+    #[inline(always)]
     pub(super) fn magnitude(
         &mut self,
         coder: &mut impl Coder,
@@ -30,13 +31,14 @@ impl<const N: usize, const S: usize> Integers<N, S> {
         origin: u32,
         contexts: &[usize; N],
     ) -> u32 {
-        let length = self.length(coder, bit_length(magnitude), origin, contexts);
+        let contexts = self.magnitude.contexts(contexts);
+        let length = self.length(coder, bit_length(magnitude), origin, &contexts);
         if length < 2 {
             return length;
         }
         let mut decide = |bit: u32, node: u32| {
             let bit = magnitude >> bit & 1 == 1;
-            u32::from(self.magnitude.code(coder, bit, node as usize, contexts))
+            u32::from(self.magnitude.code(coder, bit, node as usize, &contexts))
         };
         let first = decide(length - 2, 48 + length);
         let mut decoded = 2 | first;
@@ -54,22 +56,25 @@ impl<const N: usize, const S: usize> Integers<N, S> {
     }
 
     /// Codes whether an integer is negative.
+    #[inline(always)]
     pub(super) fn sign(
         &mut self,
         coder: &mut impl Coder,
         negative: bool,
         contexts: &[usize; S],
     ) -> bool {
-        self.sign.code(coder, negative, 0, contexts)
+        let contexts = self.sign.contexts(contexts);
+        self.sign.code(coder, negative, 0, &contexts)
     }
 
     /// Codes a bit length, one step up or down from `origin` per decision.
+    #[inline(always)]
     fn length(
         &mut self,
         coder: &mut impl Coder,
         length: u32,
         origin: u32,
-        contexts: &[usize; N],
+        contexts: &Contexts<N>,
     ) -> u32 {
         let mut decide = |bit, node: u32| self.magnitude.code(coder, bit, node as usize, contexts);
         let mut at = origin;

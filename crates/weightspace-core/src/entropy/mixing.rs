@@ -46,70 +46,93 @@ pub(super) static RATES: [u32; 1024] = {
     rates
 };
 
-/// A probability of 22 bits; the lower 10 bits are the number of observations.
-#[derive(Clone, Copy)]
-struct Counter(u32);
+/// A counter: a probability of 22 bits; the lower 10 bits are the number of observations.
+type Counter = u32;
 
-impl Counter {
-    const EVEN: Counter = Counter(1 << 31);
-    const MOST_OBSERVATIONS: u32 = 255;
+/// A counter that has seen nothing.
+const EVEN: Counter = 1 << 31;
+/// Observations that are told apart.
+const MOST_OBSERVATIONS: u32 = 255;
 
-    fn stretched(self) -> i32 {
-        i32::from(STRETCH[(self.0 >> 20) as usize])
-    }
+/// The logarithm of the odds of a counter's probability.
+#[inline(always)]
+fn stretched(counter: Counter) -> i32 {
+    i32::from(STRETCH[(counter >> 20) as usize])
+}
 
-    fn update(&mut self, bit: bool) {
-        let observations = self.0 & 1023;
-        let p = i64::from(self.0 >> 10);
-        let target = if bit { (1 << 22) - 1 } else { 0 };
-        let p = p + (((target - p) * i64::from(RATES[observations as usize])) >> 16);
-        let more = u32::from(observations < Counter::MOST_OBSERVATIONS);
-        self.0 = (p as u32) << 10 | (observations + more);
-    }
+/// The counter after it saw `target`: 2^22 - 1 for a decision that was true, else 0.
+#[inline(always)]
+fn updated(counter: Counter, target: i64) -> Counter {
+    let observations = counter & 1023;
+    let p = i64::from(counter >> 10);
+    let p = p + (((target - p) * i64::from(RATES[observations as usize])) >> 16);
+    let more = u32::from(observations < MOST_OBSERVATIONS);
+    (p as u32) << 10 | (observations + more)
 }
 
 /// Decisions of which each is predicted in `N` contexts.
 pub(super) struct Mixture<const N: usize> {
-    counters: [Vec<Counter>; N],
+    /// Of each kind, context and node.
+    counters: Vec<Counter>,
+    /// Where those of each kind begin.
+    kinds: [usize; N],
     weights: Vec<[i32; N]>,
     nodes: usize,
 }
+
+/// The contexts of the decisions about one symbol.
+#[derive(Clone, Copy)]
+pub(super) struct Contexts<const N: usize>([usize; N]);
 
 impl<const N: usize> Mixture<N> {
     /// For decisions at that many nodes, in `contexts` contexts of each of the `N` kinds.
     pub(super) fn new(nodes: usize, contexts: [usize; N]) -> Self {
         let weight = (5 << 14) / N as i32;
-        Mixture {
-            counters: contexts.map(|count| vec![Counter::EVEN; count * nodes]),
-            weights: vec![[weight; N]; nodes],
-            nodes,
+        let mut count = 0;
+        let kinds = contexts.map(|contexts| {
+            count += contexts * nodes;
+            count - contexts * nodes
+        });
+        let (counters, weights) = (vec![EVEN; count], vec![[weight; N]; nodes]);
+        Mixture { counters, kinds, weights, nodes }
+    }
+
+    /// One context of each kind.
+    #[inline(always)]
+    pub(super) fn contexts(&self, contexts: &[usize; N]) -> Contexts<N> {
+        let mut first = self.kinds;
+        for (first, context) in first.iter_mut().zip(contexts) {
+            *first += context * self.nodes;
         }
+        Contexts(first)
     }
 
     /// Codes the decision at a node, given the context of each kind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn code(
         &mut self,
         coder: &mut impl Coder,
         bit: bool,
         node: usize,
-        contexts: &[usize; N],
+        contexts: &Contexts<N>,
     ) -> bool {
         let weights = &mut self.weights[node];
-        let mut counters = self.counters.each_mut();
-        let mut counter = 0;
-        let counters = counters.each_mut().map(|kind| {
-            counter += 1;
-            &mut kind[contexts[counter - 1] * self.nodes + node]
-        });
-        let inputs: [i32; N] = std::array::from_fn(|i| counters[i].stretched());
-        let products = inputs.iter().zip(&*weights).map(|(&x, &w)| i64::from(x) * i64::from(w));
+        let (mut counters, mut inputs) = ([0; N], [0; N]);
+        for kind in 0..N {
+            counters[kind] = self.counters[contexts.0[kind] + node];
+            inputs[kind] = stretched(counters[kind]);
+        }
+        // Each product is below 2^31: inputs are at most 2047, weights 2^20.
+        let products = inputs.iter().zip(&*weights).map(|(&x, &w)| i64::from(x * w));
         let mixed = products.sum::<i64>() >> 16;
         let p = squash(mixed.clamp(-LARGEST, LARGEST) as i32);
         let bit = coder.bit(bit, p);
+        let target = if bit { (1 << 22) - 1 } else { 0 };
+        for (first, counter) in contexts.0.iter().zip(counters) {
+            self.counters[first + node] = updated(counter, target);
+        }
         let error = (i32::from(bit) << 16) - p as i32;
-        for ((counter, weight), input) in counters.into_iter().zip(weights).zip(inputs) {
-            counter.update(bit);
+        for (weight, input) in weights.iter_mut().zip(inputs) {
             let change = (input * error * 14 + (1 << 19)) >> 20;
             *weight = (*weight + change).clamp(-(1 << 20), 1 << 20);
         }
@@ -163,7 +186,8 @@ mod tests {
         let mut mixture = Mixture::new(1, [2, 1]);
         for i in 0..100_000u32 {
             let noise = i.wrapping_mul(2_654_435_761) >> 31;
-            mixture.code(&mut meter, noise == 1, 0, &[noise as usize, 0]);
+            let contexts = mixture.contexts(&[noise as usize, 0]);
+            mixture.code(&mut meter, noise == 1, 0, &contexts);
         }
         assert!(meter.0 < 500.0, "{} bits", meter.0);
     }

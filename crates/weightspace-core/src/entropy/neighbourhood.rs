@@ -48,6 +48,7 @@ impl Filter {
     }
 
     /// The prediction in fine units from the values before, the last at distance 1.
+    #[inline(always)]
     fn predict(&self, position: usize, before: &[i32]) -> i64 {
         let weights = &self.weights[position.min(31)];
         let products =
@@ -58,6 +59,7 @@ impl Filter {
     }
 
     /// Learns from the error of a prediction, in fine units.
+    #[inline(always)]
     fn learn(&mut self, position: usize, before: &[i32], error: i64, origin: u32) {
         let relative = ((error * 2) >> origin).clamp(-4095, 4095);
         let gain = (relative * 200) >> origin;
@@ -114,6 +116,7 @@ impl Neighbourhood {
 
     /// What is known of the next value; `before` are the values of the tensor before it, as far as
     /// they are in the same section.
+    #[inline(always)]
     pub(super) fn look(&mut self, before: &[i32], filter: &Filter) -> Place {
         let position = self.column % self.area;
         if self.column == 0 {
@@ -152,6 +155,7 @@ impl Neighbourhood {
     }
 
     /// Takes in the value at the place that was looked at.
+    #[inline(always)]
     pub(super) fn learn(&mut self, before: &[i32], place: &Place, value: i32, filter: &mut Filter) {
         if place.kernel_length > 0 {
             let kernel = &before[before.len() - place.kernel_length..];
@@ -196,6 +200,7 @@ pub(super) struct Place {
 
 impl Place {
     /// One context of each kind for the decisions about the magnitude.
+    #[inline(always)]
     pub(super) fn contexts(&self) -> [usize; KINDS] {
         let level = |mean| level(mean, self.origin);
         let sum = u64::from(self.row) + u64::from(self.column) + u64::from(self.input);
@@ -218,17 +223,20 @@ impl Place {
     }
 
     /// The bit length of a value, 0 to 4: 2 is the origin.
+    #[inline(always)]
     fn relative_length(&self, value: i32) -> usize {
         (bit_length(value.unsigned_abs()) + 2).saturating_sub(self.origin).min(4) as usize
     }
 
     /// The sign of the prediction.
+    #[inline(always)]
     pub(super) fn expects_negative(&self) -> bool {
         self.prediction < 0
     }
 
     /// One context of each kind for the decision whether the sign is the opposite of the
     /// expected one.
+    #[inline(always)]
     pub(super) fn sign_contexts(&self, magnitude: u32) -> [usize; SIGN_KINDS] {
         let agreement = |value: i32| match value.signum() {
             0 => 1,

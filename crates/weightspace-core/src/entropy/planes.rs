@@ -142,6 +142,7 @@ impl Models {
             let magnitude = before.unsigned_abs();
             known[index] = if magnitude == 0 {
                 let contexts = [plane, fine_level(mean, 0), level(near, 0)];
+                let contexts = self.significance.contexts(&contexts);
                 match self.significance.code(coder, bit, 0, &contexts) {
                     false => 0,
                     true if coder.uniform(u32::from(exact < 0), 1) == 1 => -1,
@@ -161,6 +162,7 @@ impl Models {
             return coder.uniform(u32::from(bit), 1);
         }
         let contexts = [0, level(mean, 0)];
+        let contexts = self.refinement.contexts(&contexts);
         u32::from(self.refinement.code(coder, bit, magnitude as usize, &contexts))
     }
 }

@@ -22,6 +22,7 @@ impl Mean {
     }
 
     /// Moves towards `target` < 2^28, ever slower until there were `most` observations (< 1024).
+    #[inline(always)]
     pub(super) fn observe(&mut self, target: u32, most: u32) {
         let difference = (i64::from(target) << 16) - self.value;
         self.value += (difference * i64::from(RATES[self.observations as usize])) >> 16;
@@ -33,6 +34,7 @@ impl Mean {
 pub(super) const LEVELS: usize = 24;
 
 /// The logarithm of `x` in half octaves, from 2^origin down to 0 and up to 23.
+#[inline(always)]
 pub(super) fn level(x: u32, origin: u32) -> usize {
     let n = bit_length(x);
     let halves = 2 * n + if n >= 2 { x >> (n - 2) & 1 } else { 0 };
@@ -43,6 +45,7 @@ pub(super) fn level(x: u32, origin: u32) -> usize {
 pub(super) const FINE_LEVELS: usize = 48;
 
 /// The logarithm of `x` in quarter octaves, from 2^origin down to 0 and up to 47.
+#[inline(always)]
 pub(super) fn fine_level(x: u32, origin: u32) -> usize {
     let n = bit_length(x);
     let quarters = 4 * n + if n >= 3 { x >> (n - 3) & 3 } else { 0 };
