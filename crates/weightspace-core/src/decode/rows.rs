@@ -123,12 +123,12 @@ fn pieces(
     Ok(())
 }
 
-/// The sections that were decoded last: so that going through a tensor row by row decodes each once,
-/// even if the exponents stand in another section than the values.
+/// The sections that were used last: so that going through a tensor row by row decodes each once, even if the
+/// exponents stand in another section than the values, the bias of the layer in a third, and rows reach into a fourth.
 struct Recent<T>(Mutex<VecDeque<(usize, Arc<T>)>>);
 
 impl<T> Recent<T> {
-    const KEPT: usize = 2;
+    const KEPT: usize = 4;
 
     fn new() -> Self {
         Recent(Mutex::new(VecDeque::new()))
@@ -141,8 +141,14 @@ impl<T> Recent<T> {
     ) -> Result<Arc<T>, Reason> {
         // What a thread that panicked leaves behind is whole.
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = lock().iter().find(|(number, _)| *number == section) {
-            return Ok(Arc::clone(found));
+        {
+            let mut recent = lock();
+            if let Some(at) = recent.iter().position(|(number, _)| *number == section)
+                && let Some((number, found)) = recent.remove(at)
+            {
+                recent.push_back((number, Arc::clone(&found)));
+                return Ok(found);
+            }
         }
         let decoded = Arc::new(decode()?);
         let mut recent = lock();
