@@ -132,3 +132,27 @@ fn grey_images_of_any_size_are_made_to_fit() {
     let advice = "the data NAME+channels:1 is the same in grey";
     assert!(ending.code == 2 && ending.stderr.contains(advice), "{}", ending.stderr);
 }
+
+/// What cannot be evaluated at the end is not begun.
+#[test]
+fn test_images_of_another_shape_are_refused_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let splits = folder.path().join("splits");
+    for (side, place) in
+        [(8, "train/0/a.png"), (8, "train/0/b.png"), (8, "train/1/a.png"), (9, "test/0/a.png")]
+    {
+        fs::create_dir_all(splits.join(place).parent().unwrap()).unwrap();
+        GrayImage::from_pixel(side, side, Luma([7])).save(splits.join(place)).unwrap();
+    }
+    let output = folder.path().join("run");
+    let line = format!(
+        "train --arch mlp:64-8-2 --data folder:{} --epochs 1 --batch 1 -o {{}}",
+        splits.display()
+    );
+    let ending = run(&line, &[&output]);
+    let expected = "are 1 x 9 x 9 with preprocessing half, those to train on 1 x 8 x 8";
+    assert!(ending.code == 2 && ending.stderr.contains(expected), "{}", ending.stderr);
+    assert!(!output.exists());
+    let line = line.replace(" --epochs", "+size:8 --epochs");
+    assert_eq!(run(&line, &[&output]).code, 0);
+}

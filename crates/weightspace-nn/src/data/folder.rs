@@ -1,10 +1,11 @@
-//! A folder of images: one sub-folder per class, named after it, with PNG or JPEG files.
+//! A folder of images: one sub-folder per class, named after it, with the images in it and in its sub-folders, as
+//! torchvision's `ImageFolder` reads them.
 //!
 //! `PATH/train`, `PATH/test` and `PATH/val` may separate the splits (`val` serves for testing where
 //! there is no `test`); otherwise the whole folder is both the training and the test split, and
 //! [`Dataset::split`] is `None`. Classes and images are in order of their names, hidden files and
-//! files with other endings than png, jpg and jpeg are ignored. Images have one size, or, with a
-//! [`Resize`], get one while they are read.
+//! files with other endings than those of [`ENDINGS`] are ignored. Images have one size, or, with a
+//! [`Resize`], get one while they are read; they are grey if those of all splits are.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,6 +19,11 @@ use super::info::Request;
 use super::resize::resized_planes;
 use super::{DataError, Dataset, DatasetInfo, Origin, Pixels, Resize, Split};
 
+/// Endings of the names of images.
+const ENDINGS: [&str; 10] =
+    ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pnm"];
+/// Folders within each other in the folder of a class.
+const DEEPEST: usize = 16;
 /// Largest height and width of an image; of one that is made smaller when it is read, it is four times as much.
 const LARGEST_SIDE: u32 = 2048;
 /// Memory that the decoder of one image may use; of one that is made smaller, four times as much.
@@ -31,7 +37,7 @@ const BATCH_BYTES: usize = 32 << 20;
 
 pub(super) const FOLDER: DatasetInfo = DatasetInfo {
     name: "folder:PATH",
-    title: "A folder with one sub-folder of PNG or JPEG images per class",
+    title: "A folder with one sub-folder of images per class (PNG, JPEG, WebP, BMP, TIFF, PNM)",
     source: "your own",
     shape: None,
     classes: &[],
@@ -50,7 +56,10 @@ fn load(request: &Request<'_>) -> Result<Dataset, DataError> {
     let class_names = class_names(root, &folder)?;
     let files = list_images(&folder, &class_names)?;
     let reader = Reader { folder: &folder, files: &files, resize: request.resize };
-    let shape = reader.common_shape()?;
+    let mut shape = reader.common_shape()?;
+    if shape[0] == 1 && split.is_some_and(|split| reader.is_coloured_elsewhere(root, split)) {
+        shape[0] = 3;
+    }
     let pixels = reader.pixels(shape)?;
     let labels = files.iter().map(|file| file.label).collect();
     let name = match request.resize {
@@ -116,26 +125,53 @@ fn class_names(root: &Path, folder: &Path) -> Result<Vec<String>, DataError> {
 }
 
 fn list_images(folder: &Path, class_names: &[String]) -> Result<Vec<ImageFile>, DataError> {
-    let is_image = |path: &Path| {
-        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-        ["png", "jpg", "jpeg"].iter().any(|&known| ending == known) && path.is_file()
-    };
     let mut files = Vec::new();
     for (label, name) in class_names.iter().enumerate() {
         let class = folder.join(name);
-        if !class.is_dir() {
-            continue;
+        if class.is_dir() {
+            list_class(&class, label as u16, DEEPEST, &mut files)?;
         }
-        let names = entries(&class, is_image)?.into_iter();
-        files.extend(names.map(|file| ImageFile { path: class.join(file), label: label as u16 }));
     }
     if files.is_empty() {
         return Err(DataError::malformed(
             folder,
-            "has no png, jpg or jpeg files in its sub-folders",
+            format!(
+                "has no images in its sub-folders, one for each class ({}; splits are called train, test or val, with \
+                 nothing beside them)",
+                ENDINGS.join(", ")
+            ),
         ));
     }
     Ok(files)
+}
+
+/// The images in a folder, and then those in its sub-folders.
+fn list_class(
+    folder: &Path,
+    label: u16,
+    deepest: usize,
+    files: &mut Vec<ImageFile>,
+) -> Result<(), DataError> {
+    let is_image = |path: &Path| {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        ENDINGS.iter().any(|&known| ending == known) && !path.is_dir()
+    };
+    for name in entries(folder, is_image)? {
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Err(DataError::malformed(&path, "is no file, nor a link to one"));
+        }
+        files.push(ImageFile { path, label });
+    }
+    for name in entries(folder, Path::is_dir)? {
+        let path = folder.join(name);
+        if deepest == 0 {
+            let problem = format!("more than {DEEPEST} folders within each other");
+            return Err(DataError::malformed(&path, problem));
+        }
+        list_class(&path, label, deepest - 1, files)?;
+    }
+    Ok(())
 }
 
 /// Names in a folder for whose paths `accept` holds, sorted, without hidden ones.
@@ -192,6 +228,22 @@ impl Reader<'_> {
                 format!("{count} images of {width} x {height} are more than 8 GiB"),
             )),
         }
+    }
+
+    /// Whether another split has an image that is not grey: what the network reads is the same for all of them.
+    fn is_coloured_elsewhere(&self, root: &Path, split: Split) -> bool {
+        let others: &[&str] = match split {
+            Split::Train => &["test", "val"],
+            Split::Test => &["train"],
+        };
+        let folders = others.iter().map(|name| root.join(name)).filter(|folder| folder.is_dir());
+        let files = folders.flat_map(|folder| {
+            // What is wrong there is said when it is read.
+            let classes = class_names(root, &folder).unwrap_or_default();
+            list_images(&folder, &classes).unwrap_or_default()
+        });
+        let files: Vec<ImageFile> = files.collect();
+        files.par_iter().any(|file| self.read_header(&file.path).is_ok_and(|(_, grey)| !grey))
     }
 
     /// Width and height, and whether the image is grey.

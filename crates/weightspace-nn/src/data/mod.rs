@@ -117,7 +117,7 @@ pub fn base_name(name: &str) -> Result<&str, DataError> {
 ///
 /// `data_dir` is the directory that holds the folders of all data sets; `digits` is part of the
 /// program and needs none, and the path in `folder:PATH` does not refer to it. Images of a folder that have different
-/// sizes get one if [`Shift::Resize`] is the first shift.
+/// sizes get one if a [`Shift::Resize`] comes before all shifts that change pixels.
 ///
 /// A file may hold fewer images than the published data set, for experiments on a part, but no
 /// broken ones: sizes, element types, pixel values and labels are checked.
@@ -127,10 +127,18 @@ pub fn base_name(name: &str) -> Result<&str, DataError> {
 pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Dataset, DataError> {
     let (base, shifts) = shift::split_name(name)?;
     let info = info(base)?;
-    // Where the files decide about sizes, they are read in the size that is asked for.
-    let (resize, shifts) = match shifts.split_first() {
-        Some((&Shift::Resize(resize), rest)) if info.shape.is_none() => (Some(resize), rest),
-        _ => (None, &shifts[..]),
+    // Where the files decide about sizes, they are read in the size that is asked for, if nothing before has to do with it.
+    let mut shifts = shifts;
+    let first = shifts
+        .iter()
+        .position(|shift| !matches!(shift, Shift::Classes(_) | Shift::Channels(_)))
+        .filter(|_| info.shape.is_none());
+    let resize = match first.map(|first| (first, &shifts[first])) {
+        Some((first, &Shift::Resize(resize))) => {
+            shifts.remove(first);
+            Some(resize)
+        }
+        _ => None,
     };
     let dataset = (info.load)(&Request { name: base, info, data_dir, split, resize })?;
     shifts.iter().try_fold(dataset, |dataset, shift| dataset.shifted(shift))

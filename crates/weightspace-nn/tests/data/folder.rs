@@ -122,7 +122,8 @@ fn broken_folders_are_refused() {
     assert_eq!(message, format!("{shown}: has no sub-folder test or val"));
     fs::create_dir(root.join("a")).unwrap();
     let message = open(root, Split::Test).unwrap_err();
-    assert_eq!(message, format!("{shown}: has no png, jpg or jpeg files in its sub-folders"));
+    let expected = format!("{shown}: has no images in its sub-folders, one for each class (png, ");
+    assert!(message.starts_with(&expected), "{message}");
     save(&root.join("a/0.png"), colour(0, 3, 4));
     save(&root.join("a/1.png"), colour(0, 4, 3));
     assert_eq!(
@@ -155,8 +156,46 @@ fn images_of_all_sizes_become_one_size() {
             assert_eq!(found.image(n), expected.image(0), "{n} {resize}");
         }
     }
+    let first = data::open(&format!("{name}+classes:0+channels:1+size:12"), None, Split::Test);
+    assert_eq!(first.unwrap().shape(), [1, 12, 12]);
+    let message = data::open(&format!("{name}+fog+size:12"), None, Split::Test).unwrap_err();
+    assert!(message.to_string().contains("20 x 30 pixels, expected 30 x 20"), "{message}");
     let grey = data::open(&format!("{name}+size:12+channels:1"), None, Split::Test).unwrap();
     assert_eq!(grey.shape(), [1, 12, 12]);
+}
+
+#[test]
+fn folders_in_the_folder_of_a_class_are_read_and_lost_files_are_missed() {
+    let root = tempfile::tempdir().unwrap();
+    let places = ["a/0.png", "a/deep/down/1.webp", "b/x.png/2.bmp", "b/3.tiff"];
+    for (n, place) in places.into_iter().enumerate() {
+        save(&root.path().join(place), colour(n, 3, 2));
+    }
+    let found = open(root.path(), Split::Train).unwrap();
+    assert_eq!((found.len(), found.labels()), (4, &[0, 0, 1, 1][..]));
+    #[cfg(unix)]
+    {
+        let lost = root.path().join("b/4.png");
+        std::os::unix::fs::symlink(root.path().join("nowhere.png"), &lost).unwrap();
+        let message = open(root.path(), Split::Train).unwrap_err();
+        assert_eq!(message, format!("{}: is no file, nor a link to one", lost.display()));
+        fs::remove_file(&lost).unwrap();
+        std::os::unix::fs::symlink(root.path().join("b"), root.path().join("b/round")).unwrap();
+        let message = open(root.path(), Split::Train).unwrap_err();
+        assert!(message.ends_with("more than 16 folders within each other"), "{message}");
+    }
+}
+
+/// What is trained on the one must read the other.
+#[test]
+fn a_grey_split_is_coloured_where_another_is() {
+    let root = tempfile::tempdir().unwrap();
+    save(&root.path().join("train/a/0.png"), grey(0, 3, 2));
+    save(&root.path().join("test/a/0.png"), grey(0, 3, 2));
+    let shape = |split| open(root.path(), split).unwrap().shape();
+    assert_eq!((shape(Split::Train), shape(Split::Test)), ([1, 2, 3], [1, 2, 3]));
+    save(&root.path().join("test/a/1.png"), colour(1, 3, 2));
+    assert_eq!((shape(Split::Train), shape(Split::Test)), ([3, 2, 3], [3, 2, 3]));
 }
 
 /// Decoders fill with grey what is missing, without a word.

@@ -241,7 +241,8 @@ impl<'a> Job<'a> {
     /// What methods that train need, if these take part.
     fn lessons(&self) -> anyhow::Result<Option<Lessons>> {
         let settings = serde_json::to_value(&self.record.identity)?;
-        self.arguments.training.lessons(self.folder.join("work"), false, &settings, self.global)
+        let (folder, inputs) = (self.folder.join("work"), self.setup.net.input_shape());
+        self.arguments.training.lessons(folder, false, &settings, inputs, self.global)
     }
 
     /// Makes and keeps the points that the methods reach; what they need is found out once for all.

@@ -17,6 +17,7 @@ use weightspace_core::{
 use weightspace_nn::Net;
 use weightspace_nn::arch::{self, ArchOptions};
 use weightspace_nn::data::Preprocessing;
+use weightspace_nn::net::Shape;
 
 use super::decoding::{DecodeArgs, read_key};
 use super::{Global, text};
@@ -229,6 +230,21 @@ impl Model {
             }
             (ArchChoice::Spec(_), Err(error)) => Err(error),
         }
+    }
+
+    /// The network for such inputs, where its tensors allow that: networks that end in global pooling read images of any
+    /// size. Otherwise as it is.
+    pub fn fitted(&self, net: Net, wanted: Shape) -> Net {
+        let Shape::Maps { height, .. } = wanted else { return net };
+        if net.input_shape() == wanted {
+            return net;
+        }
+        let options = ArchOptions { size: Some(height), ..ArchOptions::default() };
+        let resized = arch::build(net.arch(), &options).ok();
+        let fits = |resized: &Net| {
+            resized.input_shape() == wanted && arch::check(resized, self.tensors()).is_ok()
+        };
+        resized.filter(fits).unwrap_or(net)
     }
 
     /// The preprocessing that the file says its network expects.

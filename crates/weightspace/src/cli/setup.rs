@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use weightspace_core::StateDict;
-use weightspace_nn::arch::{self, ArchOptions};
+use weightspace_nn::arch;
 use weightspace_nn::data::{self, Dataset, Preprocessing, Split, channels_advice};
 use weightspace_nn::evaluate::{self, Classifier, Evaluation};
 use weightspace_nn::net::Shape;
@@ -112,12 +112,7 @@ fn fit(
     };
     let net = match fits(&net) {
         true => net,
-        false => {
-            let options = ArchOptions { size: Some(height), ..ArchOptions::default() };
-            let resized = arch::build(net.arch(), &options).ok();
-            let resized = resized.filter(|net| arch::check(net, model.tensors()).is_ok());
-            resized.unwrap_or(net)
-        }
+        false => model.fitted(net, Shape::Maps { channels, height, width }),
     };
     ensure!(
         fits(&net),

@@ -11,6 +11,7 @@ use weightspace::workplace::Workplace;
 use weightspace_core::StateDict;
 use weightspace_nn::data::Augmentation;
 use weightspace_nn::engine::EngineError;
+use weightspace_nn::net::Shape;
 use weightspace_nn::{Engine, Net};
 
 use super::interruption::{Interruption, Stopped};
@@ -47,16 +48,17 @@ impl TrainingArgs {
         text
     }
 
-    /// Training of so many epochs in a workplace; none where no epochs are asked for.
+    /// Training of so many epochs in a workplace, of a network of these inputs; none where no epochs are asked for.
     pub fn lessons(
         &self,
         folder: PathBuf,
         anew: bool,
         settings: &Value,
+        inputs: Shape,
         global: &Global,
     ) -> anyhow::Result<Option<Lessons>> {
         let Some(epochs) = self.train_epochs else { return Ok(None) };
-        let teacher = self.teacher.as_deref().map(|path| teacher(path, Engine::new));
+        let teacher = self.teacher.as_deref().map(|path| teacher(path, inputs, Engine::new));
         let (teacher, teacher_hash) = teacher.transpose()?.unzip();
         let augmentation = self.augment.unwrap_or_default();
         let place = Workplace::new(folder, anew);
@@ -70,13 +72,14 @@ impl TrainingArgs {
     }
 }
 
-/// The teacher in a file as an engine, and the hash of its tensors.
+/// The teacher in a file as an engine for inputs as the student's, and the hash of its tensors.
 pub fn teacher(
     path: &Path,
+    inputs: Shape,
     engine: impl FnOnce(&Net, &StateDict) -> Result<Engine, EngineError>,
 ) -> anyhow::Result<(Engine, String)> {
     let model = Model::open(path)?;
-    let net = model.net(&ArchChoice::Auto)?;
+    let net = model.fitted(model.net(&ArchChoice::Auto)?, inputs);
     let tensors = model.finite_state_dict()?;
     let engine = engine(&net, &tensors).with_context(|| path.display().to_string())?;
     Ok((engine, text::hexadecimal(&tensors.content_hash())))

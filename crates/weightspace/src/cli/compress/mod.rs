@@ -290,7 +290,7 @@ impl<'a> Job<'a> {
         Ok(match self.arguments.method {
             MethodChoice::Auto => {
                 let network = self.net.as_ref().zip(self.images()).context("--data is needed")?;
-                let lessons = self.lessons(path, header, global)?;
+                let lessons = self.lessons(network.0, path, header, global)?;
                 let search = Search { shared, header, weights, lessons };
                 let chosen = search.run(network, global);
                 let (method, bytes, trials) = chosen.with_context(shown)?;
@@ -328,6 +328,7 @@ impl<'a> Job<'a> {
     /// What methods that train need, if these are to take part.
     fn lessons(
         &self,
+        net: &Net,
         path: &Path,
         header: &Header,
         global: &Global,
@@ -339,7 +340,8 @@ impl<'a> Job<'a> {
             "target_accuracy": shared.target_accuracy,
             "images": self.images().map(|images| images.train.len()),
         });
-        training.lessons(predictor::work_folder(path), *force, &settings, global)
+        let folder = predictor::work_folder(path);
+        training.lessons(folder, *force, &settings, net.input_shape(), global)
     }
 
     /// The training images, if there are any.

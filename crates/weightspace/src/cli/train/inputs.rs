@@ -9,7 +9,7 @@ use weightspace::quantize::aware::{self, AwarePlan};
 use weightspace_core::container::{Header, Method};
 use weightspace_core::{StateDict, WspFile};
 use weightspace_nn::arch::{self, ArchOptions};
-use weightspace_nn::data::{self, Dataset, Pixels, Preprocessing, Split};
+use weightspace_nn::data::{self, Dataset, Pixels, Preprocessing, Split, channels_advice};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::kernels::simd::InstructionSet;
 use weightspace_nn::net::Shape;
@@ -90,7 +90,8 @@ impl Inputs {
         };
         let (teacher, teacher_hash) = match &config.teacher {
             Some(path) => {
-                Some(teacher(path, |net, tensors| teaching(net, tensors, &config))?).unzip()
+                let engine = |net: &_, tensors: &_| teaching(net, tensors, &config);
+                Some(teacher(path, net.input_shape(), engine)?).unzip()
             }
             // What becomes a file of a network learns from it.
             None => match tensors.as_ref().filter(|_| on_grid) {
@@ -134,10 +135,29 @@ impl Inputs {
         }
         // Read now, so that what is missing is missed before the training and not after it.
         let test = inputs.test_images()?;
+        test.as_ref().map_or(Ok(()), |test| inputs.check_test_images(test))?;
         inputs.hashes.test_data = test.map(|images| images.sha256().to_owned());
         inputs.aware = inputs.plan_rounding(global)?;
         (inputs.tuning, inputs.hashes.predictor) = inputs.plan_tuning()?.unzip();
         Ok(inputs)
+    }
+
+    /// The model can be evaluated on them when it is trained.
+    fn check_test_images(&self, test: &Dataset) -> anyhow::Result<()> {
+        let shape = |images: &Dataset| self.preprocessing.output_shape(images.shape());
+        let ([channels, height, width], expected) = (shape(test)?, shape(&self.images)?);
+        ensure!(
+            [channels, height, width] == expected,
+            "the test images of {} are {channels} x {height} x {width} with preprocessing {}, those to train on {} x {} \
+             x {}{}",
+            test.name(),
+            self.preprocessing,
+            expected[0],
+            expected[1],
+            expected[2],
+            channels_advice(expected[0], channels)
+        );
+        Ok(())
     }
 
     /// The test images; `None` if the data set has none but the training images.
@@ -288,7 +308,7 @@ fn network(
     images: &Dataset,
     preprocessing: &Preprocessing,
 ) -> anyhow::Result<Net> {
-    let [channels, height, _] = preprocessing.output_shape(images.shape())?;
+    let [channels, height, width] = preprocessing.output_shape(images.shape())?;
     let options = ArchOptions {
         classes: Some(images.class_count()),
         in_channels: Some(channels),
@@ -314,7 +334,10 @@ fn network(
             let spec = format!("{name}:{}", others.collect::<Vec<_>>().join(","));
             Ok(arch::build(spec.trim_end_matches(':'), &options)?)
         }
-        (None, Some(model)) => model.net(&ArchChoice::Auto),
+        (None, Some(model)) => {
+            let net = model.net(&ArchChoice::Auto)?;
+            Ok(model.fitted(net, Shape::Maps { channels, height, width }))
+        }
         (None, None) => bail!("which architecture? give --arch, --init or a --preset"),
     }
 }
