@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use weightspace_core::StateDict;
-use weightspace_nn::data::{Dataset, Preprocessing};
+use weightspace_nn::data::{Dataset, Preprocessing, split_train_validation};
 use weightspace_nn::engine::EngineError;
 use weightspace_nn::engine::training::{
     Batch, NormMode, RunningStatistics, TrainingEngine, TrainingOptions,
@@ -84,7 +84,7 @@ fn barrier(samples: &[Sample]) -> f64 {
 }
 
 /// The network with the statistics of its batch normalisations estimated anew: each is the mean over all
-/// batches of 128 images, which pass through normalised by their own statistics, as in training. A network without
+/// batches of about 128 images, in random order if none are chosen, which pass through normalised by their own statistics, as in training. A network without
 /// batch normalisation stays as it is.
 ///
 /// # Errors
@@ -101,7 +101,8 @@ pub fn estimate_statistics(
         return Ok(weights.clone());
     }
     let Images { dataset, indices, preprocessing } = images;
-    let all: Vec<usize> = (0..dataset.len()).collect();
+    // A batch has to have all classes, which data sets may have one after the other.
+    let (all, _) = split_train_validation(dataset.len(), 0, 0);
     let indices = indices.unwrap_or(&all);
     if indices.len() < 2 {
         let message = "the statistics of batch normalisations need at least two images";
@@ -113,13 +114,14 @@ pub fn estimate_statistics(
     if input != expected {
         return Err(EvaluateError::from(EngineError::WrongInput { found: input, expected }).into());
     }
-    let batch = BATCH.min(indices.len());
+    // Batches of one size that leave out hardly an image: what is left over for a smaller one would weigh more.
+    let batches = ((indices.len() + BATCH / 2) / BATCH).max(1);
+    let batch = indices.len() / batches;
     let options = TrainingOptions::new(batch, rayon::current_num_threads());
     let mut engine = TrainingEngine::new(net, options);
     engine.set_running(fresh);
     let mut inputs = vec![0.0; batch * input];
     let mut outputs = vec![0.0; batch * classes];
-    // What is left over for a smaller batch would weigh more than other images.
     for indices in indices.chunks_exact(batch) {
         let inputs = &mut inputs[..indices.len() * input];
         let outputs = &mut outputs[..indices.len() * classes];

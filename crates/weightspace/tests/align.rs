@@ -152,15 +152,17 @@ fn statistics_are_those_of_the_images() {
     let weights = ModelState::initial(&net, Initialisation::default(), 1).to_state_dict(&net);
     let dataset = images(256 + 17);
     let preprocessing = Preprocessing::unit();
-    let images = Images { dataset: &dataset, indices: None, preprocessing: &preprocessing };
+    let in_order: Vec<usize> = (0..dataset.len()).collect();
+    let indices = Some(&in_order[..]);
+    let images = Images { dataset: &dataset, indices, preprocessing: &preprocessing };
     let found = estimate_statistics(&net, &weights, images).unwrap();
     let value = |name: &str| f64::from(found.get(name).unwrap().to_f32()[0]);
-    // Two batches of 128 images.
+    // Two batches of 136 images; one is left out.
     let Pixels::F32(pixels) = dataset.pixels() else { panic!() };
-    let batches = pixels.chunks_exact(512).take(2).map(|batch| {
-        let mean = batch.iter().map(|&v| f64::from(v)).sum::<f64>() / 512.0;
+    let batches = pixels.chunks_exact(544).take(2).map(|batch| {
+        let mean = batch.iter().map(|&v| f64::from(v)).sum::<f64>() / 544.0;
         let spread = batch.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>();
-        (mean, spread / 511.0)
+        (mean, spread / 543.0)
     });
     let batches: Vec<_> = batches.collect();
     assert!((value("bn.running_mean") - (batches[0].0 + batches[1].0) / 2.0).abs() < 1e-6);
@@ -168,6 +170,14 @@ fn statistics_are_those_of_the_images() {
     for name in ["bn.weight", "fc.weight", "fc.bias"] {
         assert_eq!(found.get(name), weights.get(name));
     }
+    // Images of one class after those of another: batches that are drawn have both.
+    let pixels = (0..4 * 256).map(|i| if i < 512 { 0.0 } else { 1.0 }).collect();
+    let names = vec!["a".into(), "b".into()];
+    let sorted =
+        Dataset::new("sorted", [1, 2, 2], Pixels::F32(pixels), vec![0; 256], names).unwrap();
+    let drawn = Images { dataset: &sorted, indices: None, preprocessing: &preprocessing };
+    let drawn = estimate_statistics(&net, &weights, drawn).unwrap();
+    assert!((drawn.get("bn.running_var").unwrap().to_f32()[0] - 0.25).abs() < 0.02);
     let one = Images { indices: Some(&[0]), ..images };
     assert!(estimate_statistics(&net, &weights, one).is_err());
 }

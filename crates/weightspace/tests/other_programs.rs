@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use image::{GrayImage, Luma};
-use program::{IMAGES, cnn, done, run};
+use program::{IMAGES, cnn, done, golden, run};
 use tempfile::TempDir;
 use weightspace_core::checkpoint::write_safetensors;
 use weightspace_core::{Checkpoint, DType, StateDict, Tensor};
@@ -155,4 +155,24 @@ fn test_images_of_another_shape_are_refused_before_training() {
     assert!(!output.exists());
     let line = line.replace(" --epochs", "+size:8 --epochs");
     assert_eq!(run(&line, &[&output]).code, 0);
+}
+
+/// An optimiser's state is three quarters of many checkpoints.
+#[test]
+fn what_a_checkpoint_holds_besides_is_no_merit_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let training = golden("checkpoints/training.pt");
+    let wsp = folder.path().join("a.wsp");
+    let json = run("compress {} -o {} --json", &[&training, &wsp]).json();
+    let weights: u64 = done("inspect {} --json", &[&training]).json()["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tensor| {
+            let shape = tensor["shape"].as_array().unwrap().iter();
+            shape.map(|n| n.as_u64().unwrap()).product::<u64>() * 4
+        })
+        .sum();
+    let original = json["original_bytes"].as_u64().unwrap();
+    assert!(original <= weights + 64, "{original} bytes for weights of {weights}");
 }

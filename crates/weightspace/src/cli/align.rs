@@ -47,7 +47,7 @@ pub struct Align {
     #[arg(long, value_name = "N", default_value_t = 11, requires = "data",
           value_parser = clap::value_parser!(u16).range(2..=1001))]
     points: u16,
-    /// Estimate the statistics of batch normalisations anew at every place, on N training images,
+    /// Estimate the statistics of batch normalisations anew at every place, on N training images in batches of about 128,
     /// 2048 if not said
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2048",
           requires = "data", value_parser = clap::value_parser!(u32).range(2..))]

@@ -107,6 +107,9 @@ struct Identity {
     model: String,
     arch: String,
     data: String,
+    /// Hash of the test images: those of a folder may be others today.
+    #[serde(default)]
+    test_data: String,
     preprocessing: String,
     seed: u64,
 }
@@ -187,6 +190,7 @@ impl<'a> Job<'a> {
             model: hash(&weights),
             arch: setup.net.arch().to_owned(),
             data: arguments.data.clone(),
+            test_data: setup.dataset.sha256().to_owned(),
             preprocessing: setup.preprocessing.to_string(),
             seed: global.seed(),
         };
@@ -196,7 +200,7 @@ impl<'a> Job<'a> {
             None => {
                 let (result, _) = setup.evaluate(&weights, global)?;
                 let original = Original {
-                    bytes: model.file_bytes()?,
+                    bytes: model.weight_bytes()?,
                     parameters: model.parameter_count(Some(&setup.net)),
                     accuracy: result.accuracy(),
                     test_images: result.total,

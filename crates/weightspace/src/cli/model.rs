@@ -171,6 +171,17 @@ impl Model {
         }
     }
 
+    /// What a smaller file is compared with: the size of the model's files, or, where other tensors than the weights are
+    /// in these, as those of an optimiser, of the weights alone.
+    pub fn weight_bytes(&self) -> anyhow::Result<u64> {
+        match &self.source {
+            Source::Checkpoint(checkpoint) if !checkpoint.left_out().is_empty() => {
+                Ok(checkpoint.tensors().iter().map(|tensor| tensor.byte_count() as u64).sum())
+            }
+            _ => self.file_bytes(),
+        }
+    }
+
     /// Reads all tensors.
     pub fn state_dict(&self) -> anyhow::Result<StateDict> {
         match &self.source {

@@ -60,12 +60,13 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<StateDict<'a>, Reason> {
             None => break,
         }
     }
-    let mut walk = Walk { pickle, tensors: Vec::new(), visits: 0, searched: Searched::new(pickle) };
+    let searched = Searched::new(pickle);
+    let mut walk = Walk { pickle, tensors: Vec::new(), left_out, visits: 0, searched };
     walk.visit(&mut String::new(), root, 0)?;
     if walk.tensors.is_empty() {
         return Err(reason!("the file holds no named tensors; save `model.state_dict()`"));
     }
-    Ok(StateDict { tensors: walk.tensors, metadata, left_out })
+    Ok(StateDict { tensors: walk.tensors, metadata, left_out: walk.left_out })
 }
 
 /// The entry of a training checkpoint that holds the weights: one of the usual keys, with a
@@ -156,6 +157,7 @@ fn module_state<'a>(pickle: &Pickle<'a>, value: Value<'a>) -> Option<Vec<(Value<
 struct Walk<'p, 'a> {
     pickle: &'p Pickle<'a>,
     tensors: Vec<(String, TorchTensor<'a>)>,
+    left_out: Vec<String>,
     visits: usize,
     searched: Searched,
 }
@@ -230,7 +232,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// Keys that are no strings are skipped: an optimiser numbers its state so, a network never.
+    /// Keys that are no strings are left out: an optimiser numbers its state so, a network hardly ever.
     fn visit_entries(
         &mut self,
         name: &mut String,
@@ -241,6 +243,15 @@ impl<'a> Walk<'_, 'a> {
             if let Value::Str(key) = key {
                 self.visit_child(name, key, value, depth)?;
             }
+        }
+        let mut others = entries.iter().filter(|(key, _)| !matches!(key, Value::Str(_)));
+        let holds_tensors = |(_, value): &(Value<'a>, Value<'a>)| {
+            Searched::new(self.pickle).reaches(self.pickle, *value, is_storage_reference)
+        };
+        if self.left_out.len() < MAX_METADATA.0 && others.any(holds_tensors) {
+            let shown: String = name.chars().take(MAX_SHOWN).collect();
+            let of = if shown.is_empty() { shown } else { format!(" of {shown}") };
+            self.left_out.push(format!("keys{of} that are no texts"));
         }
         Ok(())
     }
@@ -292,10 +303,14 @@ impl<'a> Walk<'_, 'a> {
     /// Objects of other kinds are no weights, unless they hold some in a form that is unknown
     /// here, such as a quantised tensor: that must not be lost in silence.
     fn refuse_hidden_tensors(&mut self, name: &str, value: Value<'a>) -> Result<(), Reason> {
+        const META: (&str, &str) = ("torch._utils", "_rebuild_meta_tensor_no_storage");
+        let callable = self.pickle.call(value).and_then(|call| self.pickle.global(call.callable));
+        if callable == Some(META) {
+            return Err(reason!("tensor {} is on the device meta: it has no values", quoted(name)));
+        }
         if !self.searched.reaches(self.pickle, value, is_storage_reference) {
             return Ok(());
         }
-        let callable = self.pickle.call(value).and_then(|call| self.pickle.global(call.callable));
         let class = callable.map_or("?".to_owned(), |(module, name)| format!("{module}.{name}"));
         Err(reason!(
             "{} holds tensors in an object of type {} that is not supported; save \

@@ -431,7 +431,7 @@ pub fn header(
         arch: net.map_or_else(String::new, |net| net.arch().to_owned()),
         data: data.unwrap_or_default().to_owned(),
         preprocessing: preprocessing.map_or_else(String::new, Preprocessing::to_string),
-        source_bytes: model.file_bytes()?,
+        source_bytes: model.weight_bytes()?,
         source_parameters: model.parameter_count(net),
         ..Header::default()
     })
