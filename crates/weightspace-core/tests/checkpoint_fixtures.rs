@@ -231,3 +231,22 @@ fn published_checkpoints() {
     assert_eq!(lenet.state_dict().unwrap().element_count(), 61_706);
     assert_eq!(values(&lenet, "fc.f7.bias")[0], -0.043_988_287);
 }
+
+/// One of the dictionaries that a training script saves side by side.
+#[test]
+fn what_stands_under_a_key_is_a_part() {
+    let path = fixture("training.pt");
+    let whole = Checkpoint::open(&path).unwrap();
+    let part = Checkpoint::open_part(&path, Some("state_dict")).unwrap();
+    assert_eq!(part.tensors(), whole.tensors());
+    assert_eq!(
+        (part.stripped_prefix(), part.left_out()),
+        (whole.stripped_prefix(), whole.left_out())
+    );
+    let module = Checkpoint::open_part(&path, Some("conv")).unwrap();
+    let names: Vec<_> = module.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert!(names.contains(&"weight"), "{names:?}");
+    assert_eq!(module.read_named("weight").unwrap(), whole.read_named("conv.weight").unwrap());
+    let error = Checkpoint::open_part(&path, Some("nothing")).unwrap_err().to_string();
+    assert!(error.contains("no part \"nothing\""), "{error}");
+}

@@ -176,3 +176,36 @@ fn what_a_checkpoint_holds_besides_is_no_merit_of_the_file() {
     let original = json["original_bytes"].as_u64().unwrap();
     assert!(original <= weights + 64, "{original} bytes for weights of {weights}");
 }
+
+/// Frameworks save losses, metrics and averages beside the network.
+#[test]
+fn one_of_the_networks_in_a_file_is_chosen_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut both = inside("net.");
+    for (name, tensor) in inside("ema.module.").iter() {
+        both.insert(name, tensor.clone());
+    }
+    both.insert("criterion.weight", Tensor::from_f32(vec![2], &[1.0, 2.0]));
+    let both = save(&folder, "both.safetensors", &both);
+    let part = |part: &str| PathBuf::from(format!("{}#{part}", both.display()));
+    let eval = format!("eval {{}} {IMAGES} --json");
+    let correct = |path: &Path| done(&eval, &[path]).json()["correct"].clone();
+    assert_eq!(correct(&part("net")), correct(&cnn()));
+    assert_eq!(correct(&part("ema")), correct(&cnn()));
+    let json = done("inspect {} --json", &[&part("net")]).json();
+    assert_eq!(json["left_out"], serde_json::json!(["ema", "criterion"]));
+    let ending = run(&eval, &[&part("nett")]);
+    let expected = "no part \"nett\"; there are \"net\", \"ema\", \"criterion\"";
+    assert!(ending.code == 2 && ending.stderr.contains(expected), "{}", ending.stderr);
+    // What is read is not written over, whatever part of it.
+    let ending = run("compress {} -o {} -f", &[&part("net"), &both]);
+    assert!(ending.code == 2 && ending.stderr.contains("is read"), "{}", ending.stderr);
+    // A file may have such a name.
+    let sharp = save(&folder, "a#net", &inside(""));
+    assert_eq!(correct(&sharp), correct(&cnn()));
+    // Under a key of a training checkpoint.
+    let training = format!("{}#nothing", golden("checkpoints/training.pt").display());
+    let ending = run("inspect {}", &[Path::new(&training)]);
+    let expected = "no part \"nothing\"; there are \"conv\", \"optimizer\"";
+    assert!(ending.code == 2 && ending.stderr.contains(expected), "{}", ending.stderr);
+}

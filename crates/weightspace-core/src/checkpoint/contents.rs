@@ -22,6 +22,8 @@ pub(super) struct Contents {
     pub(super) metadata: BTreeMap<String, String>,
     /// What has tensors, too, but was passed over.
     pub(super) left_out: Vec<String>,
+    /// Whether these are the part of the file that was asked for, and not all of it.
+    pub(super) is_part: bool,
     /// Gives the bytes of each tensor.
     pub(super) source: Box<dyn Source>,
 }

@@ -40,7 +40,8 @@ pub struct Format {
     /// What it is, in a few words.
     pub description: &'static str,
     matches: fn(&[u8]) -> bool,
-    open: fn(Bytes) -> Result<Contents, Reason>,
+    /// Opens a file; of one that holds several networks the part of that name, if it is a part that the format knows.
+    open: fn(Bytes, Option<&str>) -> Result<Contents, Reason>,
 }
 
 /// Every format, in the order in which they are tried.
@@ -100,15 +101,27 @@ impl Checkpoint {
     /// If a file cannot be read (`Io`), or is not a checkpoint, or not a whole or honest one
     /// (`Malformed`).
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        Self::open_part(path, None)
+    }
+
+    /// Opens one of the networks in a file: what stands under the key `part` of a PyTorch training checkpoint, for
+    /// instance `state_dict_ema`, or else the module `part`, whose tensors then have names without it.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open), or if there is no such part (`Malformed`).
+    pub fn open_part(path: &Path, part: Option<&str>) -> Result<Self, CheckpointError> {
         let model_file = match path.is_dir() {
             true => hugging_face::model_file(path).map_err(|reason| reason.at(path))?,
             false => path.to_owned(),
         };
         let bytes = Bytes::open(&model_file)?;
         let mut builder = if hugging_face::is_index(&bytes) {
-            Builder::from_shards(&model_file, &bytes)?
+            Builder {
+                wanted: part.map(str::to_owned),
+                ..Builder::from_shards(&model_file, &bytes)?
+            }
         } else {
-            Builder::from_file(model_file, bytes)?
+            Builder::from_file(model_file, bytes, part)?
         };
         builder.path = path.to_owned();
         builder.build()
@@ -119,7 +132,7 @@ impl Checkpoint {
     /// # Errors
     /// As those of [`open`](Self::open); an index of shards has no folder here and is refused.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, CheckpointError> {
-        Builder::from_file(PathBuf::from(name), Bytes::Owned(bytes))?.build()
+        Builder::from_file(PathBuf::from(name), Bytes::Owned(bytes), None)?.build()
     }
 
     /// Names, types and shapes in file order.
@@ -288,16 +301,20 @@ struct Builder {
     files: Vec<(PathBuf, Box<dyn Source>)>,
     metadata: BTreeMap<String, String>,
     left_out: Vec<String>,
+    /// A module of which alone the tensors are wanted.
+    wanted: Option<String>,
 }
 
 impl Builder {
-    fn from_file(path: PathBuf, bytes: Bytes) -> Result<Self, CheckpointError> {
-        let opened = recognise(&bytes).and_then(|format| Ok((format.name, (format.open)(bytes)?)));
+    fn from_file(path: PathBuf, bytes: Bytes, part: Option<&str>) -> Result<Self, CheckpointError> {
+        let opened =
+            recognise(&bytes).and_then(|format| Ok((format.name, (format.open)(bytes, part)?)));
         let (format, contents) = opened.map_err(|reason| reason.at(&path))?;
-        let Contents { tensors, metadata, left_out, source } = contents;
+        let Contents { tensors, metadata, left_out, is_part, source } = contents;
+        let wanted = part.filter(|_| !is_part).map(str::to_owned);
         let places = (0..tensors.len()).map(|i| (0, i)).collect();
         let files = vec![(path.clone(), source)];
-        Ok(Builder { path, format, tensors, places, files, metadata, left_out })
+        Ok(Builder { path, format, tensors, places, files, metadata, left_out, wanted })
     }
 
     /// The tensors of an index, in the order of the names of the shards and their own order
@@ -313,10 +330,11 @@ impl Builder {
             files: Vec::new(),
             metadata: BTreeMap::new(),
             left_out: Vec::new(),
+            wanted: None,
         };
         for (file_name, mut names) in index.shards {
             let shard_path = folder.join(file_name);
-            let shard = Builder::from_file(shard_path.clone(), Bytes::open(&shard_path)?)?;
+            let shard = Builder::from_file(shard_path.clone(), Bytes::open(&shard_path)?, None)?;
             whole.format = shard.format;
             for (info, (_, place)) in shard.tensors.into_iter().zip(shard.places) {
                 if names.remove(&info.name) {
@@ -336,19 +354,49 @@ impl Builder {
         Ok(whole)
     }
 
+    /// Leaves out all tensors but those of a module.
+    fn keep_module(&mut self, module: &str) -> Result<(), CheckpointError> {
+        let known = names::first_parts(&self.tensors);
+        let within = |info: &TensorInfo| {
+            info.name
+                .strip_prefix(module)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .map(str::to_owned)
+        };
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let kept = tensors.zip(std::mem::take(&mut self.places)).filter_map(|(info, place)| {
+            let name = within(&info)?;
+            Some((TensorInfo { name, ..info }, place))
+        });
+        (self.tensors, self.places) = kept.unzip();
+        let own = module.split('.').next().unwrap_or(module);
+        if self.tensors.is_empty() {
+            let parts: Vec<_> =
+                known.iter().chain(&self.left_out).map(|part| quoted(part)).collect();
+            let parts = parts.join(", ");
+            return Err(reason!("no part {}; there are {parts}", quoted(module)).at(&self.path));
+        }
+        self.left_out.extend(known.into_iter().filter(|part| part != own));
+        Ok(())
+    }
+
     /// Normalises the names and checks that they are distinct.
     fn build(mut self) -> Result<Checkpoint, CheckpointError> {
         if self.tensors.len() > MAX_TENSORS {
             return Err(reason!("more than {MAX_TENSORS} tensors").at(&self.path));
         }
-        let stripped_prefix = names::strip_wrappers(&mut self.tensors);
+        let mut stripped_prefix = names::strip_wrappers(&mut self.tensors);
+        if let Some(module) = self.wanted.take() {
+            self.keep_module(&module)?;
+            stripped_prefix.push_str(&format!("{module}."));
+        }
         let mut by_name = HashMap::with_capacity(self.tensors.len());
         for (index, info) in self.tensors.iter().enumerate() {
             if by_name.insert(info.name.clone(), index).is_some() {
                 return Err(reason!("two tensors are named {}", quoted(&info.name)).at(&self.path));
             }
         }
-        let Builder { path, format, tensors, places, files, metadata, left_out } = self;
+        let Builder { path, format, tensors, places, files, metadata, left_out, .. } = self;
         Ok(Checkpoint {
             path,
             format,

@@ -21,6 +21,19 @@ pub(super) fn strip_wrappers(tensors: &mut [TensorInfo]) -> String {
     prefix
 }
 
+/// The first parts of all names, each once, as many as a message can hold.
+pub(super) fn first_parts(tensors: &[TensorInfo]) -> Vec<String> {
+    const MOST: usize = 16;
+    let mut parts: Vec<String> = Vec::new();
+    for tensor in tensors {
+        let part = tensor.name.split('.').next().unwrap_or_default();
+        if parts.len() < MOST && !parts.iter().any(|known| known == part) {
+            parts.push(part.to_owned());
+        }
+    }
+    parts
+}
+
 /// The longest run of modules with which all names begin, each with its dot; the last part of a name is no module.
 pub(super) fn shared_modules(tensors: &[TensorInfo]) -> &str {
     let Some((first, rest)) = tensors.split_first() else { return "" };

@@ -209,7 +209,7 @@ impl Reader<'_> {
             if self.resize.is_none() && [width, height] != expected {
                 let problem = format!(
                     "{width} x {height} pixels, expected {} x {} as in {} (the data FOLDER+crop:N or \
-                     FOLDER+size:N is all images in N x N)",
+                     FOLDER+size:N, before other shifts, is all images in N x N)",
                     expected[0],
                     expected[1],
                     self.files[0].path.display()

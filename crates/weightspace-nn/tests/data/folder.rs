@@ -130,7 +130,7 @@ fn broken_folders_are_refused() {
         open(root, Split::Test).unwrap_err(),
         format!(
             "{shown}/a/1.png: 4 x 3 pixels, expected 3 x 4 as in {shown}/a/0.png (the data FOLDER+crop:N or \
-             FOLDER+size:N is all images in N x N)"
+             FOLDER+size:N, before other shifts, is all images in N x N)"
         )
     );
 }

@@ -61,6 +61,17 @@ pub enum Source {
     Wsp(Box<WspFile>),
 }
 
+/// The file of a model, and the part of it that is named behind a `#`, unless that belongs to the name of the file.
+pub fn file_and_part(path: &Path) -> (&Path, Option<&str>) {
+    let parts = || path.to_str()?.rsplit_once('#').filter(|(_, part)| !part.is_empty());
+    match parts() {
+        Some((file, part)) if !path.exists() && Path::new(file).exists() => {
+            (Path::new(file), Some(part))
+        }
+        _ => (path, None),
+    }
+}
+
 /// An opened model: names, types and shapes are known, no tensor has been read.
 pub struct Model {
     path: PathBuf,
@@ -78,10 +89,11 @@ impl Model {
 
     /// Opens a model of any format with what decoding it may need.
     pub fn open_with(path: &Path, needs: &DecodeArgs) -> anyhow::Result<Self> {
+        let (file, part) = file_and_part(path);
         let source = match WspFile::is_wsp(path) {
             true if needs.fraction.is_some() => Source::Wsp(WspFile::open_prefix(path)?.into()),
             true => Source::Wsp(WspFile::open(path)?.into()),
-            false => Source::Checkpoint(unwrapped(Checkpoint::open(path)?).into()),
+            false => Source::Checkpoint(unwrapped(Checkpoint::open_part(file, part)?).into()),
         };
         let path = path.to_owned();
         let mut model = Model { path, source, base: None, key: None, planes: None };

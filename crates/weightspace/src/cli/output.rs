@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
+use super::model::file_and_part;
+
 /// The options `-o` and `-f`.
 #[derive(Args)]
 pub struct OutputArgs {
@@ -21,7 +23,10 @@ pub struct OutputArgs {
 pub fn check<P: AsRef<Path>>(path: &Path, force: bool, read: &[P]) -> anyhow::Result<()> {
     let shown = path.display();
     if let Ok(written) = fs::canonicalize(path) {
-        let is_read = |read: &P| fs::canonicalize(read).is_ok_and(|read| read == written);
+        let is_read = |read: &P| {
+            let (file, _) = file_and_part(read.as_ref());
+            fs::canonicalize(file).is_ok_and(|read| read == written)
+        };
         ensure!(!read.iter().any(is_read), "{shown}: is read; name another file to write");
     }
     match fs::symlink_metadata(path) {

@@ -70,7 +70,7 @@ pub(in super::super) fn matches(bytes: &[u8]) -> bool {
 }
 
 /// A single array becomes a tensor of the name `tensor`.
-pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
+pub(in super::super) fn open(bytes: Bytes, _: Option<&str>) -> Result<Contents, Reason> {
     let header = Header::parse(&bytes, bytes.len() as u64)
         .map_err(|Reason(reason)| reason!("the array {reason}"))?;
     let mut listing = Listing::default();
@@ -78,6 +78,7 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     let tensors = listing.finish(bytes.len())?;
     Ok(Contents {
         left_out: Vec::new(),
+        is_part: false,
         tensors,
         metadata: Default::default(),
         source: Box::new(Array { bytes, header }),

@@ -11,7 +11,7 @@ pub(in super::super) fn matches(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK")
 }
 
-pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
+pub(in super::super) fn open(bytes: Bytes, _: Option<&str>) -> Result<Contents, Reason> {
     let mut listing = Listing::default();
     let mut arrays = Vec::new();
     for member in members(&bytes)? {
@@ -31,6 +31,7 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
         tensors,
         metadata,
         left_out: Vec::new(),
+        is_part: false,
         source: Box::new(Arrays { bytes, arrays }),
     })
 }

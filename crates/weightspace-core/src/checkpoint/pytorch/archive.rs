@@ -24,7 +24,7 @@ fn root_of(members: &[Member]) -> Option<&str> {
     roots.filter(|root| root.is_empty() || root.ends_with('/')).min_by_key(|root| root.len())
 }
 
-pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
+pub(in super::super) fn open(bytes: Bytes, part: Option<&str>) -> Result<Contents, Reason> {
     let members = members(&bytes)?;
     let root = root_of(&members).ok_or_else(|| reason!("no {PICKLE} in the archive"))?.to_owned();
     let by_name: HashMap<&str, usize> =
@@ -43,7 +43,7 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     }
     let pickle = within(PICKLE).ok_or_else(|| reason!("no {PICKLE} in the archive"))?;
     let (pickle, _) = Pickle::parse(members[pickle].stored(&bytes)?)?;
-    let found = state_dict::find(&pickle)?;
+    let found = state_dict::find(&pickle, part)?;
 
     let mut listing = Listing::default();
     let mut places = Vec::with_capacity(found.tensors.len());
@@ -60,11 +60,12 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
         places.push((storage, tensor.view));
     }
     let tensors = listing.finish(bytes.len())?;
-    let (metadata, left_out) = (found.metadata, found.left_out);
+    let (metadata, left_out, is_part) = (found.metadata, found.left_out, found.is_part);
     Ok(Contents {
         tensors,
         metadata,
         left_out,
+        is_part,
         source: Box::new(Storages { bytes, members, places }),
     })
 }

@@ -20,7 +20,7 @@ pub(in super::super) fn matches(bytes: &[u8]) -> bool {
     matches!(bytes, [0x80, 2..=5, ..])
 }
 
-pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
+pub(in super::super) fn open(bytes: Bytes, part: Option<&str>) -> Result<Contents, Reason> {
     let mut rest = Pickles { bytes: &bytes, position: 0 };
     let magic = rest.next()?;
     if magic.root != Value::Long(&MAGIC) {
@@ -34,7 +34,7 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
     check_byte_order(&rest.next()?)?;
     let pickle = rest.next()?;
     let keys = rest.next()?;
-    let found = state_dict::find(&pickle)?;
+    let found = state_dict::find(&pickle, part)?;
     let storages = locate_storages(&pickle, &keys, &bytes, rest.position)?;
 
     let mut listing = Listing::default();
@@ -52,8 +52,14 @@ pub(in super::super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
         places.push((range.clone(), tensor.view));
     }
     let tensors = listing.finish(bytes.len())?;
-    let (metadata, left_out) = (found.metadata, found.left_out);
-    Ok(Contents { tensors, metadata, left_out, source: Box::new(Storages { bytes, places }) })
+    let (metadata, left_out, is_part) = (found.metadata, found.left_out, found.is_part);
+    Ok(Contents {
+        tensors,
+        metadata,
+        left_out,
+        is_part,
+        source: Box::new(Storages { bytes, places }),
+    })
 }
 
 /// Pickles that follow each other.

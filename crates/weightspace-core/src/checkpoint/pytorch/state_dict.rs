@@ -43,12 +43,25 @@ pub(super) struct StateDict<'a> {
     pub(super) metadata: BTreeMap<String, String>,
     /// Keys beside the weights under which there are tensors, too.
     pub(super) left_out: Vec<String>,
+    /// Whether the weights are those under the key that was asked for.
+    pub(super) is_part: bool,
 }
 
-/// Finds the weights in what a pickle holds.
-pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<StateDict<'a>, Reason> {
+/// Finds the weights in what a pickle holds: under the key `part` of its outermost mapping, if it has that.
+pub(super) fn find<'a>(pickle: &Pickle<'a>, part: Option<&str>) -> Result<StateDict<'a>, Reason> {
     let (mut metadata, mut left_out) = (BTreeMap::new(), Vec::new());
     let mut root = pickle.root;
+    let named = part.and_then(|part| {
+        let entries = mapping(pickle, root)?;
+        let &(_, value) = entries.iter().find(|(key, _)| *key == Value::Str(part))?;
+        Some((entries, value))
+    });
+    let is_part = named.is_some();
+    if let Some((entries, value)) = named {
+        add_metadata(&entries, &mut metadata);
+        left_out.extend(beside(pickle, &entries, value));
+        root = value;
+    }
     for _ in 0..MAX_WRAPPERS {
         let Some(entries) = mapping(pickle, root) else { break };
         add_metadata(&entries, &mut metadata);
@@ -66,7 +79,7 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<StateDict<'a>, Reason> {
     if walk.tensors.is_empty() {
         return Err(reason!("the file holds no named tensors; save `model.state_dict()`"));
     }
-    Ok(StateDict { tensors: walk.tensors, metadata, left_out: walk.left_out })
+    Ok(StateDict { tensors: walk.tensors, metadata, left_out: walk.left_out, is_part })
 }
 
 /// The entry of a training checkpoint that holds the weights: one of the usual keys, with a

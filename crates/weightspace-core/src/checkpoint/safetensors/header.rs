@@ -53,17 +53,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Reason> {
     let mut ranges = Vec::with_capacity(raw.tensors.len());
     for RawTensor { name, entry } in raw.tensors {
         let [start, end] = entry.data_offsets;
-        let expected = byte_count(entry.dtype.0, &entry.shape.0);
+        let dtype = entry.dtype.0.map_err(|dtype| {
+            let (name, dtype) = (quoted(&name), quoted(&dtype));
+            reason!("tensor {name} is of type {dtype}, which is not supported")
+        })?;
+        let expected = byte_count(dtype, &entry.shape.0);
         if expected != Some(end - start) {
             return Err(reason!(
                 "tensor {} of shape {:?} and type {} has {} bytes of data",
                 quoted(&name),
                 entry.shape.0,
-                entry.dtype.0,
+                dtype,
                 end - start
             ));
         }
-        listing.push(&name, entry.dtype.0, entry.shape.0)?;
+        listing.push(&name, dtype, entry.shape.0)?;
         ranges.push(data_start + start..data_start + end);
     }
     Ok(Header { tensors: listing.finish(bytes.len())?, ranges, metadata: raw.metadata })
@@ -146,14 +150,14 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-struct RawDType(DType);
+/// A type, or the name of one that is not known.
+struct RawDType(Result<DType, String>);
 
 impl<'de> Deserialize<'de> for RawDType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let found = DTYPE_NAMES.iter().find(|(known, _)| *known == name);
-        let unknown = || D::Error::custom(format!("element type {name:?} is not supported"));
-        found.map(|&(_, dtype)| RawDType(dtype)).ok_or_else(unknown)
+        Ok(RawDType(found.map(|&(_, dtype)| dtype).ok_or(name)))
     }
 }
 

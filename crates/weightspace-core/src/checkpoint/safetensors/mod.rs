@@ -38,13 +38,14 @@ pub(super) fn matches(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{') && !bytes.starts_with(b"PK")
 }
 
-pub(super) fn open(bytes: Bytes) -> Result<Contents, Reason> {
+pub(super) fn open(bytes: Bytes, _: Option<&str>) -> Result<Contents, Reason> {
     let header = header::parse(&bytes)?;
     let source = Box::new(Ranges { bytes, ranges: header.ranges });
     Ok(Contents {
         tensors: header.tensors,
         metadata: header.metadata,
         left_out: Vec::new(),
+        is_part: false,
         source,
     })
 }

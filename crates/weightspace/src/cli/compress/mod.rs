@@ -227,7 +227,7 @@ impl<'a> Job<'a> {
         let model = Model::open(&arguments.model)?;
         if let Some(keys) = model.left_out() {
             global.say(format_args!(
-                "{}: left out beside the weights: {keys}",
+                "{}: left out beside the weights: {keys} (FILE#NAME reads one of these instead)",
                 model.path().display()
             ));
         }
