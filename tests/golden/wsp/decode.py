@@ -1,15 +1,19 @@
-"""A decoder of projected, factored and predicted tensors, written from docs/format.md (sections 1, 2, 3, 5, 6, 9, 11 to
-15) alone.
+"""A decoder of .wsp files in plain Python, written from docs/format.md alone: slow, and easy to follow.
 
     pip install numpy
+    python tests/golden/wsp/decode.py FILE.wsp OUT.safetensors [--base BASE.safetensors] [--key KEY]
     python tests/golden/wsp/decode.py
 
-Prints for every subspace-*.wsp beside this file the basis, the SHA-256 of the file and the first 16
+The first writes what a file decodes to, the same bytes for every tensor as `weightspace decompress`. The second prints SHA-256 and the
+first 16 hexadecimal digits of the content hash of the files of the method quantize beside this file; for
+every subspace-*.wsp beside this file the basis, the SHA-256 of the file and the first 16
 hexadecimal digits of the content hashes of what all its planes and of what 2 planes decode to; then
 SHA-256 and content hash of low-rank.wsp, and of every predictor-*.wsp with its encoding: what crates/weightspace-core/tests/wsp_golden.rs pins.
 """
 
+import argparse
 import hashlib
+import json
 import math
 import pathlib
 import struct
@@ -18,6 +22,7 @@ import zlib
 from fractions import Fraction
 
 import numpy as np
+from coder import Exponents, Mixture, RangeDecoder, Values, fine, level
 
 NAMES = ["dense", "uniform", "hadamard", "sketch", "hash"]
 SIZES = [4, 8, 2, 2, 1, 1, 1, 2, 2, 4, 4, 8, 8]
@@ -136,103 +141,7 @@ class Matrix:
         return entries, Fraction(d, d // k + (j < d % k))
 
 
-# Section 5.
-class RangeDecoder:
-    M = (1 << 64) - 1
-
-    def __init__(self, data):
-        data = data + bytes(-len(data) % 4)
-        self.words = iter(struct.unpack(f"<{len(data) // 4}I", data))
-        self.lower, self.range = 0, self.M
-        self.point = self.next() << 32 | self.next()
-
-    def next(self):
-        return next(self.words, 0)
-
-    def renormalise(self):
-        if self.range < 1 << 32:
-            self.lower = self.lower << 32 & self.M
-            self.range = self.range << 32 & self.M
-            self.point = (self.point << 32 | self.next()) & self.M
-
-    def quantile(self):
-        scale = self.range >> 16
-        quantile = ((self.point - self.lower) & self.M) // scale
-        assert quantile < 1 << 16
-        return scale, quantile
-
-    def decide(self, p):
-        scale, quantile = self.quantile()
-        if quantile < p:
-            self.range = scale * p
-        else:
-            self.lower = (self.lower + scale * p) & self.M
-            self.range = scale * ((1 << 16) - p)
-        self.renormalise()
-        return quantile < p
-
-    def uniform(self, k):
-        if k > 16:
-            high = self.uniform(16)
-            return high << (k - 16) | self.uniform(k - 16)
-        scale, quantile = self.quantile()
-        v = quantile >> (16 - k)
-        self.lower = (self.lower + scale * (v << (16 - k))) & self.M
-        self.range = scale << (16 - k)
-        self.renormalise()
-        return v
-
-    def uniform_bit(self):
-        return self.uniform(1)
-
-
-# Section 6.
-SQUASH = [round(65536 / (1 + math.exp((16 - k) / 2))) for k in range(33)]
-clamp = lambda x, low, high: max(low, min(high, x))
-
-
-def squash(x):
-    i, f = (x + 2048) >> 7, (x + 2048) & 127
-    return (SQUASH[i] * (128 - f) + SQUASH[i + 1] * f) >> 7
-
-
-STRETCH = [next((x for x in range(-2047, 2048) if squash(x) >> 4 >= p), 2047) for p in range(4096)]
-
-
-class Mixture:
-    def __init__(self, nodes, contexts):
-        self.kinds = len(contexts)
-        self.counters = {}
-        self.weights = [[81920 // self.kinds] * self.kinds for _ in range(nodes)]
-
-    def decide(self, coder, node, contexts):
-        keys = [(kind, context, node) for kind, context in enumerate(contexts)]
-        counters = [self.counters.setdefault(key, [1 << 21, 0]) for key in keys]
-        weights = self.weights[node]
-        x = [STRETCH[p << 10 >> 20] for p, _ in counters]
-        p = squash(clamp(sum(a * b for a, b in zip(x, weights)) >> 16, -2047, 2047))
-        b = coder.decide(p)
-        e = (65536 if b else 0) - p
-        for i, counter in enumerate(counters):
-            step = (x[i] * e * 14 + (1 << 19)) >> 20
-            weights[i] = clamp(weights[i] + step, -(1 << 20), 1 << 20)
-            rate = (1 << 17) // (2 * counter[1] + 3)
-            counter[0] += ((((1 << 22) - 1 if b else 0) - counter[0]) * rate) >> 16
-            counter[1] = min(counter[1] + 1, 255)
-        return int(b)
-
-
 # Section 13.
-def level(x):
-    n = x.bit_length()
-    return clamp(2 * n + (x >> (n - 2) & 1 if n >= 2 else 0), 0, 23)
-
-
-def fine(x):
-    n = x.bit_length()
-    return clamp(4 * n + (x >> (n - 3) & 3 if n >= 3 else 0), 0, 47)
-
-
 def decode_planes(sections, segments, total, wanted):
     """Coefficients from the first `wanted` of `total` planes."""
     significance, refinement = Mixture(1, [15, 48, 24]), Mixture(8, [1, 24])
@@ -286,12 +195,88 @@ def read_table(content):
         if len(shape) >= 2:
             channels = shape[0]
         shapes.append(shape)
+    # Name, coding, type, shape, and the element of a constant, or origin and scale of a quantised tensor.
     tensors = [[a, b >> 4, b & 15, c, None] for a, b, c in zip(names, codes, shapes)]
     for tensor in tensors:
         if tensor[1] == 1:
             tensor[4] = r.take(SIZES[tensor[2]])
+    quantized = [tensor for tensor in tensors if tensor[1] in (2, 3)]
+    origins = r.take(len(quantized))
+    for tensor, origin, scale in zip(quantized, origins, in_planes(r, len(quantized))):
+        tensor[4] = origin, scale
     assert r.at == len(r.data)
     return tensors
+
+
+def in_planes(reader, count):
+    """Numbers whose lowest bytes come first, all of them, and their highest last."""
+    planes = reader.take(4 * count)
+    return np.frombuffer(bytes(planes[p * count + t] for t in range(count) for p in range(4)), "<f4")
+
+
+# Section 4.
+EXPONENTS = [0x3F800000, 0x3F6AC0C7, 0x3F5744FD, 0x3F45672A, 0x3F3504F3, 0x3F25FED7, 0x3F1837F0, 0x3F0B95C2]
+EXPONENTS = np.array(EXPONENTS, "<u4").view("<f4")
+
+
+def quantized_tensors(pieces, table):
+    """The bytes of every quantised tensor, by its place in the table."""
+    runs, symbols = [], {}
+    for place, (_, coding, _, shape, _) in enumerate(table):
+        symbols[place] = [], []
+        if coding == 3:
+            runs.append((place, 0, shape[0]))
+        if coding in (2, 3):
+            runs.append((place, 1, math.prod(shape)))
+    position = 0
+    for content in pieces:
+        coder, exponents, values = RangeDecoder(content), Exponents(), Values()
+        end, start = position + (1 << 20), 0
+        for place, kind, count in runs:
+            first, last = max(position, start) - start, min(end, start + count) - start
+            if first < last and kind == 0:
+                symbols[place][0].extend(exponents.decode(coder) for _ in range(first, last))
+            elif first < last:
+                _, _, _, shape, (origin, _) = table[place]
+                symbols[place][1].extend(values.decode(coder, shape, origin, first, last - first))
+            start += count
+        position = end
+    contents = {}
+    for place, kind, count in runs:
+        if kind == 0:
+            continue
+        exponents, values = symbols[place]
+        scale = table[place][4][1]
+        steps = np.array([scale * EXPONENTS[e % 8] * f32(2.0 ** -(e // 8)) for e in exponents] or [scale], "<f4")
+        values = np.array(values, "<f4").reshape(len(steps), -1) * steps[:, None]
+        assert values.size == count and values.dtype == f32
+        contents[place] = values.tobytes()
+    return contents
+
+
+def stored_tensors(sections, table):
+    """The bytes of every tensor that is raw, constant or quantised, in the order of the table; else nothing."""
+    of = lambda wanted: [content for kind, content in sections if kind == wanted]
+    raw = Reader(b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3)))
+    quantized = quantized_tensors(of(2), table)
+    contents = []
+    for place, (_, coding, kind, shape, element) in enumerate(table):
+        if coding == 0:
+            contents.append(raw.take(math.prod(shape) * SIZES[kind]))
+        elif coding == 1:
+            contents.append(element * math.prod(shape))
+        else:
+            contents.append(quantized.get(place))
+    assert raw.at == len(raw.data)
+    return contents
+
+
+def decode_quantized(data):
+    """Name, type, shape and bytes of every tensor."""
+    sections = read_sections(data, 0)
+    table = read_table(sections[0][1])
+    contents = stored_tensors(sections, table)
+    return [(t[0], t[2], t[3], content) for t, content in zip(table, contents)]
 
 
 def read_sections(data, method):
@@ -315,28 +300,27 @@ def read_sections(data, method):
 
 
 # Section 14.
-def decode_low_rank(data):
-    """Name, type, shape and bytes of every tensor of a file without quantised ones."""
-    sections = read_sections(data, 3)
-    of = lambda wanted: [content for kind, content in sections if kind == wanted]
-    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
-    raw, table = Reader(raw), iter(read_table(of(1)[0]))
+def numbers(kind, shape, content):
+    """Elements as f32."""
+    if kind == 3:
+        values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        values = np.frombuffer(content, {0: "<f4", 2: "<f2", 4: "u1"}[kind]).astype("<f4")
+    return values.reshape(shape)
 
-    def stored(coding, kind, shape, element):
-        assert coding <= 1
-        return raw.take(math.prod(shape) * SIZES[kind]) if coding == 0 else element * math.prod(shape)
+
+def decode_low_rank(data):
+    """Name, type, shape and bytes of every tensor."""
+    sections = read_sections(data, 3)
+    table = read_table(sections[0][1])
+    stored = iter(zip(table, stored_tensors(sections, table)))
 
     def factor():
-        _, coding, kind, shape, element = next(table)
-        content = stored(coding, kind, shape, element)
-        if kind == 3:
-            values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
-        else:
-            values = np.frombuffer(content, {0: "<f4", 2: "<f2"}[kind]).astype("<f4")
-        return values.reshape(shape)
+        (_, _, kind, shape, _), content = next(stored)
+        return numbers(kind, shape, content)
 
     tensors = []
-    for name, coding, kind, shape, element in table:
+    for (name, coding, kind, shape, _), content in stored:
         if coding == 6:
             u, v = factor(), factor()
             total = np.zeros((len(u), v.shape[1]), "<f4")
@@ -344,8 +328,6 @@ def decode_low_rank(data):
                 total = total + u[:, k : k + 1] * v[k]
             assert total.dtype == f32 and total.size == math.prod(shape)
             content = total.tobytes()
-        else:
-            content = stored(coding, kind, shape, element)
         tensors.append((name, kind, shape, content))
     return tensors
 
@@ -373,7 +355,7 @@ def sine_and_cosine(x):
     return [s if u < 1 else -s, sine(0.5 - v)]
 
 
-def below(coder, n):
+def one_of(coder, n):
     """A number of an order's exchange."""
     a = 0
     while n > 1:
@@ -400,17 +382,12 @@ def features(encoding, p):
 
 
 def decode_predictor(data):
-    """Name, type, shape and bytes of every tensor of a file without quantised ones."""
+    """Name, type, shape and bytes of every tensor."""
     sections = read_sections(data, 2)
     of = lambda wanted: [content for kind, content in sections if kind == wanted]
-    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
-    raw, table = Reader(raw), read_table(of(1)[0])
-    contents = {}
-    for name, coding, kind, shape, element in table:
-        if coding != 7:
-            count = math.prod(shape)
-            content = raw.take(count * SIZES[kind]) if coding == 0 else element * count
-            contents[name] = kind, shape, content
+    table = read_table(of(1)[0])
+    stored = zip(table, stored_tensors(sections, table))
+    contents = {t[0]: (t[2], t[3], content) for t, content in stored}
 
     own = [t for t in table if t[1] == 7]
     r = Reader(zlib.decompress(of(6)[0], -15))
@@ -421,18 +398,12 @@ def decode_predictor(data):
         encoding.append(struct.unpack("<d", r.take(8))[0])
     codes = list(r.take(len(own)))
     tiles = [r.varint() for _ in own]
-    planes = r.take(4 * len(own))
-    scales = np.frombuffer(bytes(planes[p * len(own) + t] for t in range(len(own)) for p in range(4)), "<f4")
+    scales = in_planes(r, len(own))
     assert r.at == len(r.data)
 
     inner = iter([t[0] for t in table[len(table) - count :]])
     def values():
-        kind, shape, content = contents[next(inner)]
-        if kind == 3:
-            out = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
-        else:
-            out = np.frombuffer(content, {0: "<f4", 2: "<f2", 4: "u1"}[kind]).astype("<f4")
-        return out.reshape(shape)
+        return numbers(*contents[next(inner)])
 
     tables = [values() for _ in range(3)] if encoding[0] >= 2 else None
     left = count - 3 * (tables is not None) - sum(code >= 16 for code in codes)
@@ -441,12 +412,18 @@ def decode_predictor(data):
     outputs = len(layers[-1][1])
 
     # Positions.
-    assert len(of(7)) <= 1
-    coder = RangeDecoder(of(7)[0]) if of(7) else None
+    pieces, left = iter(of(7)), [0, None]
+
+    def exchange(n):
+        if left[0] == 0:
+            left[:] = 1 << 16, RangeDecoder(next(pieces))
+        left[0] -= 1
+        return one_of(left[1], n)
+
     def permutation(n):
         p = list(range(n))
         for i in range(n - 1, 0, -1):
-            j = below(coder, i + 1)
+            j = exchange(i + 1)
             p[i], p[j] = p[j], p[i]
         return p
 
@@ -510,8 +487,7 @@ def decode(data, base, withheld, wanted):
     sections = read_sections(data, 1)
     of = lambda wanted: [content for kind, content in sections if kind == wanted]
     table = read_table(of(1)[0])
-    raw = b"".join(c[1:] if c[0] == 0 else zlib.decompress(c[1:], -15) for c in of(3))
-    raw = Reader(raw)
+    stored = stored_tensors(sections, table)
 
     r = Reader(of(4)[0])
     basis, start, kind = NAMES[r.byte()], r.byte(), r.byte()
@@ -552,23 +528,17 @@ def decode(data, base, withheld, wanted):
                 if start == 1:
                     begin = (f32(2) * (f32(drawn[i] >> 8) * f32(2**-24)) - f32(1)) * bound
                 elif start == 2:
-                    kind, _, values = base[name]
-                    begin = f32(np.frombuffer(values, "<f2" if kind == 2 else "<f4")[i])
+                    begin = numbers(*base[name]).reshape(-1)[i]
                 out.append(begin + f32(total_sum) * (step * factor))
             weights[name] = np.array(out, "<f4").tobytes()
             row, t = row + length, t + 1
 
     tensors = []
-    for name, coding, kind, shape, element in table:
-        size = math.prod(shape) * SIZES[kind]
-        if coding == 0:
-            content = raw.take(size)
-        elif coding == 1:
-            content = element * math.prod(shape)
-        elif coding == 4:
+    for (name, coding, kind, shape, _), content in zip(table, stored):
+        if coding == 4:
             content = weights[name]
-        else:
-            assert coding == 5 and base[name][:2] == (kind, shape)
+        elif coding == 5:
+            assert base[name][:2] == (kind, shape)
             content = base[name][2]
         tensors.append((name, kind, shape, content))
     return tensors
@@ -610,8 +580,12 @@ def make_base():
     return base
 
 
-def main():
+def print_golden():
     folder = pathlib.Path(__file__).parent
+    for name in ["empty", "network", "dtypes", "sections"]:
+        data = (folder / f"{name}.wsp").read_bytes()
+        content = content_hash(decode_quantized(data)).hex()[:16]
+        print(f'("{name}", "{hashlib.sha256(data).hexdigest()}", "{content}"),')
     for name in NAMES:
         data = (folder / f"subspace-{name}.wsp").read_bytes()
         hashes = [decode(data, make_base(), bytes(range(32)), wanted) for wanted in (99, 2)]
@@ -624,6 +598,51 @@ def main():
         data = (folder / f"predictor-{name}.wsp").read_bytes()
         content = content_hash(decode_predictor(data)).hex()[:16]
         print(f'("{name}", "{hashlib.sha256(data).hexdigest()}", "{content}"),')
+
+
+
+# Types of safetensors in the order of section 2.
+TYPES = ["F32", "F64", "F16", "BF16", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"]
+
+
+def read_safetensors(path):
+    data = pathlib.Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    content = lambda offsets: data[start + offsets[0] : start + offsets[1]]
+    return {n: (TYPES.index(t["dtype"]), t["shape"], content(t["data_offsets"])) for n, t in header.items()}
+
+
+def write_safetensors(path, tensors):
+    header, position = {}, 0
+    for name, kind, shape, content in tensors:
+        end = position + len(content)
+        header[name] = {"dtype": TYPES[kind], "shape": shape, "data_offsets": [position, end]}
+        position = end
+    header = json.dumps(header).encode()
+    header += b" " * (-len(header) % 8)
+    contents = b"".join(content for _, _, _, content in tensors)
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(header)) + header + contents)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Decode a .wsp file.")
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("output", nargs="?")
+    parser.add_argument("--base", help="safetensors file that a difference is added to")
+    parser.add_argument("--key", help="file of a key of 32 bytes")
+    arguments = parser.parse_args()
+    if arguments.file is None:
+        return print_golden()
+    data = pathlib.Path(arguments.file).read_bytes()
+    base = read_safetensors(arguments.base) if arguments.base else {}
+    key = pathlib.Path(arguments.key).read_bytes() if arguments.key else None
+    decoders = [decode_quantized, lambda data: decode(data, base, key, 99), decode_predictor, decode_low_rank]
+    tensors = decoders[data[5]](data)
+    if arguments.output:
+        write_safetensors(arguments.output, tensors)
+    print(content_hash(tensors).hex())
 
 
 if __name__ == "__main__":
