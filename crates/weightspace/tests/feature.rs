@@ -333,7 +333,12 @@ fn eval_agrees_with_pytorch() {
     assert!(json["seconds"].is_f64());
     assert!(cfg!(not(target_os = "linux")) || json["peak_memory_bytes"].as_u64() > Some(1 << 20));
     let train = done("eval {} --data digits --split train --json", &[&mlp()]).json();
-    assert_eq!(train["total"], 1437);
+    assert_eq!((&train["total"], &train["split"]), (&1437.into(), &"train".into()));
+    assert!(
+        ending.stdout.ends_with("mlp:64-32-10 on the test images of digits\n"),
+        "{}",
+        ending.stdout
+    );
 }
 
 #[test]

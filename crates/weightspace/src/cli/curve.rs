@@ -406,7 +406,11 @@ impl Report<'_> {
             points.iter().for_each(|p| row(method, p.bytes, p.accuracy, &p.settings));
         }
         table.write(out, "")?;
-        writeln!(out, "\nsmallest files with at least {}:", percent(accuracy - SMALL_LOSS))?;
+        let least = percent(accuracy - SMALL_LOSS);
+        match self.smallest.is_empty() {
+            true => writeln!(out, "\nno file has {least} or more")?,
+            false => writeln!(out, "\nsmallest files with at least {least}:")?,
+        }
         for p in &self.smallest {
             let (method, bytes) = (text::printable(&p.method), text::grouped(p.bytes));
             writeln!(out, "  {bytes:>11} bytes  {}  {method}", percent(p.accuracy))?;

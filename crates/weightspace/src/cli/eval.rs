@@ -60,7 +60,11 @@ struct Report {
     seconds: f64,
     /// Largest memory of the process; `null` where the system does not tell.
     peak_memory_bytes: Option<u64>,
+    /// With the size of the images.
     arch: String,
+    data: String,
+    /// `null` where the data set has none, so that all its images are looked at.
+    split: Option<String>,
     preprocessing: String,
     #[serde(flatten)]
     streamed: Option<Streamed>,
@@ -106,6 +110,8 @@ pub fn run(arguments: &Eval, global: &Global) -> anyhow::Result<Outcome> {
         seconds,
         peak_memory_bytes: peak_memory_bytes(),
         arch: setup.net.arch().to_owned(),
+        data: setup.dataset.name().to_owned(),
+        split: setup.dataset.split().map(|split| split.to_string()),
         preprocessing: setup.preprocessing.to_string(),
         streamed,
     };
@@ -114,6 +120,9 @@ pub fn run(arguments: &Eval, global: &Global) -> anyhow::Result<Outcome> {
         let memory = report.peak_memory_bytes.map(text::bytes);
         let memory = memory.map_or(String::new(), |bytes| format!(", peak memory {bytes}"));
         writeln!(out, "{seconds:.2} s{memory}, preprocessing {}", report.preprocessing)?;
+        let which = report.split.as_ref().map_or("all".to_owned(), |split| format!("the {split}"));
+        let (arch, data) = (text::printable(&report.arch), text::printable(&report.data));
+        writeln!(out, "{arch} on {which} images of {data}")?;
         match &report.streamed {
             Some(streamed) => writeln!(out, "{}", streamed.line()),
             None => Ok(()),
