@@ -2,6 +2,7 @@
 //! the other.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use super::channels::with_channels;
@@ -142,17 +143,21 @@ impl fmt::Display for Shift {
 
 /// Parts of the name of a data set: what it is without shifts, and the shifts in their order.
 ///
-/// The path of `folder:PATH` may contain a `+` itself: there, only what reads as a shift is one.
+/// The path of `folder:PATH` may contain a `+` itself: there, what exists is the path, and of what does not only what reads
+/// as a shift is one.
 pub(super) fn split_name(name: &str) -> Result<(&str, Vec<Shift>), DataError> {
-    let is_path = DATASETS
-        .iter()
-        .filter_map(|info| info.name.strip_suffix("PATH"))
-        .any(|prefix| name.starts_with(prefix));
+    let mut prefixes = DATASETS.iter().filter_map(|info| info.name.strip_suffix("PATH"));
+    let prefix = prefixes.find(|prefix| name.starts_with(prefix));
+    let exists =
+        |base: &str| prefix.is_some_and(|prefix| Path::new(&base[prefix.len()..]).exists());
     let (mut base, mut shifts) = (name, Vec::new());
     while let Some((before, text)) = base.rsplit_once('+') {
+        if exists(base) || prefix.is_some_and(|prefix| before.len() < prefix.len()) {
+            break;
+        }
         match text.parse() {
             Ok(shift) => shifts.push(shift),
-            Err(ShiftError::UnknownName(_)) if is_path => break,
+            Err(ShiftError::UnknownName(_)) if prefix.is_some() && !exists(before) => break,
             Err(source) => return Err(DataError::Shift { name: name.to_owned(), source }),
         }
         base = before;

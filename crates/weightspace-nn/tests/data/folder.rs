@@ -198,6 +198,20 @@ fn a_grey_split_is_coloured_where_another_is() {
     assert_eq!((shape(Split::Train), shape(Split::Test)), ([3, 2, 3], [3, 2, 3]));
 }
 
+#[test]
+fn a_path_may_look_like_a_shift_and_a_mistyped_shift_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let images = root.path().join("x+fog");
+    save(&images.join("a/0.png"), colour(0, 8, 8));
+    let name = format!("folder:{}", images.display());
+    let found = data::open(&name, None, Split::Test).unwrap();
+    assert_eq!((found.name(), found.shape()), (name.as_str(), [3, 8, 8]));
+    let shifted = data::open(&format!("{name}+fog+size:4"), None, Split::Test).unwrap();
+    assert_eq!((shifted.name(), shifted.shape()), (&*format!("{name}+fog:3+size:4"), [3, 4, 4]));
+    let message = data::open(&format!("{name}+corp:4"), None, Split::Test).unwrap_err().to_string();
+    assert!(message.contains("unknown shift 'corp:4'"), "{message}");
+}
+
 /// Decoders fill with grey what is missing, without a word.
 #[test]
 fn a_jpeg_that_is_cut_is_refused() {
