@@ -125,21 +125,19 @@ pub fn base_name(name: &str) -> Result<&str, DataError> {
 /// # Errors
 /// Unknown names, shifts that do not fit the images, missing files (with the archive to get and where to put it) and malformed files.
 pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Dataset, DataError> {
-    let (base, shifts) = shift::split_name(name)?;
+    let (base, mut shifts) = shift::split_name(name)?;
     let info = info(base)?;
-    // Where the files decide about sizes, they are read in the size that is asked for, if nothing before has to do with it.
-    let mut shifts = shifts;
-    let first = shifts
-        .iter()
-        .position(|shift| !matches!(shift, Shift::Classes(_) | Shift::Channels(_)))
-        .filter(|_| info.shape.is_none());
-    let resize = match first.map(|first| (first, &shifts[first])) {
-        Some((first, &Shift::Resize(resize))) => {
-            shifts.remove(first);
-            Some(resize)
-        }
-        _ => None,
-    };
+    let resize = if info.shape.is_none() { take_resize(&mut shifts) } else { None };
     let dataset = (info.load)(&Request { name: base, info, data_dir, split, resize })?;
     shifts.iter().try_fold(dataset, |dataset, shift| dataset.shifted(shift))
+}
+
+/// The size in which images are to be read where the files decide about sizes: that of a shift before which none changes
+/// pixels, and which is then done with.
+fn take_resize(shifts: &mut Vec<Shift>) -> Option<Resize> {
+    let keeps_pixels = |shift: &Shift| matches!(shift, Shift::Classes(_) | Shift::Channels(_));
+    let first = shifts.iter().position(|shift| !keeps_pixels(shift))?;
+    let &Shift::Resize(resize) = &shifts[first] else { return None };
+    shifts.remove(first);
+    Some(resize)
 }
