@@ -200,6 +200,10 @@ fn one_of_the_networks_in_a_file_is_chosen_by_name() {
     // What is read is not written over, whatever part of it.
     let ending = run("compress {} -o {} -f", &[&part("net"), &both]);
     assert!(ending.code == 2 && ending.stderr.contains("is read"), "{}", ending.stderr);
+    let wsp = folder.path().join("a.wsp");
+    done("compress {} -o {}", &[&cnn(), &wsp]);
+    let ending = run("inspect {}", &[Path::new(&format!("{}#net", wsp.display()))]);
+    assert!(ending.code == 2 && ending.stderr.contains("has no parts"), "{}", ending.stderr);
     // A file may have such a name.
     let sharp = save(&folder, "a#net", &inside(""));
     assert_eq!(correct(&sharp), correct(&cnn()));

@@ -5,13 +5,12 @@ use rayon::prelude::*;
 use super::Pixels;
 
 /// Images of `shape` (channels, height, width) with one channel or three: grey is repeated, as Pillow and torchvision
-/// convert it, and red, green and blue become their luminance of ITU-R BT.601. `None` if the images have neither one
-/// channel nor three, or another number is asked for.
+/// convert it, and red, green and blue become their luminance of ITU-R BT.601. `None` unless it is from one channel to
+/// three or back.
 pub(super) fn with_channels(pixels: &Pixels, shape: [usize; 3], count: usize) -> Option<Pixels> {
     let [found, height, width] = shape;
     let plane = height * width;
     match (found, count) {
-        (1, 1) | (3, 3) => Some(pixels.clone()),
         (1, 3) => Some(match pixels {
             Pixels::U8(values) => Pixels::U8(repeated(values, plane)),
             Pixels::F32(values) => Pixels::F32(repeated(values, plane)),

@@ -224,6 +224,11 @@ impl Dataset {
         Self { name, sha256: OnceLock::new(), ..self }
     }
 
+    /// The same under another name.
+    pub(super) fn renamed(self, name: String) -> Self {
+        Self { name, sha256: OnceLock::new(), ..self }
+    }
+
     /// The same labels with other images, under another name.
     pub(super) fn with_images(self, name: String, shape: [usize; 3], pixels: Pixels) -> Self {
         Self { name, shape, pixels, sha256: OnceLock::new(), ..self }

@@ -192,6 +192,9 @@ impl Dataset {
             }
             &Shift::Channels(count) => {
                 let [found, height, width] = self.shape();
+                if found == count {
+                    return Ok(self.renamed(name));
+                }
                 let pixels = with_channels(self.pixels(), self.shape(), count)
                     .ok_or_else(|| inconsistent(format!("images of {found} channels")))?;
                 Ok(self.with_images(name, [count, height, width], pixels))

@@ -90,6 +90,9 @@ impl Model {
     /// Opens a model of any format with what decoding it may need.
     pub fn open_with(path: &Path, needs: &DecodeArgs) -> anyhow::Result<Self> {
         let (file, part) = file_and_part(path);
+        if part.is_some() && WspFile::is_wsp(file) {
+            bail!("{}: a .wsp file holds one network and has no parts", file.display());
+        }
         let source = match WspFile::is_wsp(path) {
             true if needs.fraction.is_some() => Source::Wsp(WspFile::open_prefix(path)?.into()),
             true => Source::Wsp(WspFile::open(path)?.into()),

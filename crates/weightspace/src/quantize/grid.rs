@@ -87,8 +87,8 @@ pub fn usual_magnitude(values: &[f32]) -> f64 {
     let mut largest = f64::INFINITY;
     loop {
         let kept = || squares().filter(|&square| square <= largest);
-        let (count, sum) = kept().fold((0, 0.0), |(count, sum), s| (count + 1, sum + s));
-        let far = FAR * FAR * sum / f64::from(count.max(1));
+        let (count, sum) = kept().fold((0.0, 0.0), |(count, sum), s| (count + 1.0, sum + s));
+        let far = FAR * FAR * sum / f64::max(count, 1.0);
         let left_out = squares().filter(|&square| square > far).count();
         if left_out == 0 || kept().all(|s| s <= far) || left_out > values.len() / MOST_LEFT_OUT {
             return (sum / values.len().max(1) as f64).sqrt();

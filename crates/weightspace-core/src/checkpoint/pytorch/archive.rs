@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::state_dict;
+use super::{list, state_dict};
 use crate::checkpoint::bytes::Bytes;
-use crate::checkpoint::contents::{Contents, Listing, Source};
-use crate::checkpoint::error::{Reason, quoted, reason};
+use crate::checkpoint::contents::{Contents, Source};
+use crate::checkpoint::error::{Reason, reason};
 use crate::checkpoint::pickle::Pickle;
 use crate::checkpoint::strided::View;
 use crate::checkpoint::zip::{Member, members};
@@ -45,27 +45,16 @@ pub(in super::super) fn open(bytes: Bytes, part: Option<&str>) -> Result<Content
     let (pickle, _) = Pickle::parse(members[pickle].stored(&bytes)?)?;
     let found = state_dict::find(&pickle, part)?;
 
-    let mut listing = Listing::default();
-    let mut places = Vec::with_capacity(found.tensors.len());
-    for (name, tensor) in found.tensors {
-        let storage = within(&format!("data/{}", tensor.storage.key)).ok_or_else(|| {
-            let key = quoted(tensor.storage.key);
-            reason!("tensor {} is in storage {key}, which is missing", quoted(&name))
-        })?;
-        tensor
-            .view
-            .check(members[storage].size())
-            .map_err(|Reason(reason)| reason!("tensor {} {reason}", quoted(&name)))?;
-        listing.push(&name, tensor.view.dtype, tensor.view.shape.clone())?;
-        places.push((storage, tensor.view));
-    }
-    let tensors = listing.finish(bytes.len())?;
-    let (metadata, left_out, is_part) = (found.metadata, found.left_out, found.is_part);
+    let locate = |key: &str| {
+        let storage = within(&format!("data/{key}"))?;
+        Some((storage, members[storage].size()))
+    };
+    let (tensors, places) = list(found.tensors, bytes.len(), locate)?;
     Ok(Contents {
         tensors,
-        metadata,
-        left_out,
-        is_part,
+        metadata: found.metadata,
+        left_out: found.left_out,
+        is_part: found.is_part,
         source: Box::new(Storages { bytes, members, places }),
     })
 }

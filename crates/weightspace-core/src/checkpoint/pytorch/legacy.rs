@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::objects::storage;
-use super::state_dict;
+use super::{list, state_dict};
 use crate::checkpoint::bytes::Bytes;
-use crate::checkpoint::contents::{Contents, Listing, Source};
+use crate::checkpoint::contents::{Contents, Source};
 use crate::checkpoint::error::{Reason, quoted, reason};
 use crate::checkpoint::pickle::{Object, Pickle, Value};
 use crate::checkpoint::strided::View;
@@ -37,27 +37,16 @@ pub(in super::super) fn open(bytes: Bytes, part: Option<&str>) -> Result<Content
     let found = state_dict::find(&pickle, part)?;
     let storages = locate_storages(&pickle, &keys, &bytes, rest.position)?;
 
-    let mut listing = Listing::default();
-    let mut places = Vec::with_capacity(found.tensors.len());
-    for (name, tensor) in found.tensors {
-        let key = tensor.storage.key;
-        let range = storages.get(key).ok_or_else(|| {
-            reason!("tensor {} is in storage {}, which is missing", quoted(&name), quoted(key))
-        })?;
-        tensor
-            .view
-            .check(range.len() as u64)
-            .map_err(|Reason(reason)| reason!("tensor {} {reason}", quoted(&name)))?;
-        listing.push(&name, tensor.view.dtype, tensor.view.shape.clone())?;
-        places.push((range.clone(), tensor.view));
-    }
-    let tensors = listing.finish(bytes.len())?;
-    let (metadata, left_out, is_part) = (found.metadata, found.left_out, found.is_part);
+    let locate = |key: &str| {
+        let range: &Range<usize> = storages.get(key)?;
+        Some((range.clone(), range.len() as u64))
+    };
+    let (tensors, places) = list(found.tensors, bytes.len(), locate)?;
     Ok(Contents {
         tensors,
-        metadata,
-        left_out,
-        is_part,
+        metadata: found.metadata,
+        left_out: found.left_out,
+        is_part: found.is_part,
         source: Box::new(Storages { bytes, places }),
     })
 }
